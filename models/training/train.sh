@@ -1,0 +1,11 @@
+#!/bin/sh
+# Trains everything that models/weights ships, from nothing; continues where an interrupted run stopped.
+# About 2.5 hours on one core: python -m venv, pip install -r requirements.txt, then this.
+set -eu
+cd "$(dirname "$0")"
+export OMP_WAIT_POLICY=passive
+python make_tokenizers.py
+python train_vae.py
+python train_flux2.py
+python train_vilt.py
+python export.py

@@ -1,0 +1,153 @@
+"""Trains the tiny `ViltForQuestionAnswering` on easy-VQA's training split and on scenes of our world, grid and loose.
+
+Shape questions come first (they are the hard ones to get going), then all forms. One picture in ten of easy-VQA's
+training split is held back for validation; the official test split is read by `evaluate.py` alone.
+"""
+
+import torch
+import torch.nn.functional as F
+from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering, ViltImageProcessor
+
+import questions
+from questions import ANSWERS
+from run import Average, Run, optimizers, set_rate, warm_then_linear
+from world import loose_scene, render, scene
+
+BATCH, EASY_SHARE = 64, 0.4
+PIXELS = 9000  # scenes of our own
+
+run = Run("vilt", steps=6000, state={}, every=500)
+rng = run.rng
+tokenizer = BertTokenizerFast.from_pretrained(run.work / "vilt-tokenizer")
+
+
+def build():
+    config = ViltConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        intermediate_size=384,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        image_size=64,
+        patch_size=8,
+        max_position_embeddings=questions.TOKENS,
+        num_labels=len(ANSWERS),
+        id2label=dict(enumerate(ANSWERS)),
+        label2id={a: i for i, a in enumerate(ANSWERS)},
+    )
+    model = ViltForQuestionAnswering(config)
+    for name, p in model.named_parameters():
+        if "layernorm" in name.lower():
+            continue
+        if p.ndim == 1:
+            torch.nn.init.zeros_(p)
+        elif "position" in name or "cls_token" in name or "token_type" in name:
+            torch.nn.init.normal_(p, std=0.3)
+        elif "word_embeddings" in name:
+            torch.nn.init.normal_(p, std=1.0)
+        elif p.ndim == 4:
+            torch.nn.init.normal_(p, std=2 * p[0].numel() ** -0.5)
+        else:
+            torch.nn.init.normal_(p, std=p.shape[1] ** -0.5 * (0.5 if "output.dense" in name else 1.0))
+    torch.nn.init.normal_(model.classifier[-1].weight, std=0.02)
+    return model
+
+
+def logits(model, pixels, ids, mask):
+    """The forward pass with patches in their natural order; the published one shuffles them, to the same effect."""
+    embeddings = model.vilt.embeddings
+    x = embeddings.patch_embeddings(pixels).flatten(2).transpose(1, 2)
+    x = torch.cat([embeddings.cls_token.expand(len(x), -1, -1), x], 1) + embeddings.position_embeddings
+    pixel_mask = torch.ones(x.shape[:2], dtype=torch.long)
+    return model(input_ids=ids, attention_mask=mask, image_embeds=x, pixel_mask=pixel_mask).logits
+
+
+_ids = {}
+
+
+def encode(asked):
+    """Token ids and mask of the questions, padded to the longest."""
+    for question in asked:
+        if question not in _ids:
+            _ids[question] = tokenizer(question).input_ids
+    rows = [_ids[question] for question in asked]
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+    return ids, mask
+
+
+def normalise(pictures, noise=0.0):
+    x = pictures.float() / 127.5 - 1
+    return x + noise * torch.randn_like(x) if noise else x
+
+
+@torch.no_grad()
+def accuracy(model, rows, pictures):
+    model.eval()
+    right = 0
+    for at in range(0, len(rows), 250):
+        part = rows[at : at + 250]
+        ids, mask = encode([question for question, _, _ in part])
+        best = logits(model, normalise(pictures[[i for _, _, i in part]]), ids, mask).argmax(-1)
+        right += sum(ANSWERS[b] == answer for b, (_, answer, _) in zip(best.tolist(), part))
+    model.train()
+    return right / len(rows)
+
+
+def scenes_for(count, rng):
+    return [
+        scene(rng, n, rng.choice(("left", "right", "above", "below")) if n == 2 and rng.random() < 0.7 else None)
+        if rng.random() < 0.6
+        else loose_scene(rng, n)
+        for n in rng.choices((1, 2, 3), (25, 45, 30), k=count)
+    ]
+
+
+easy_rows, easy_pictures = questions.easy_vqa("train")
+easy_held_out = [row for row in easy_rows if row[2] % 10 == 0]
+easy_rows = [row for row in easy_rows if row[2] % 10]
+easy_shapes = [row for row in easy_rows if row[1] in ("circle", "rectangle", "triangle")]
+scenes = scenes_for(PIXELS, rng)
+pictures = render(scenes, 0.92 + 0.08 * torch.rand(PIXELS, 3))
+fresh = scenes_for(300, rng)
+fresh_pictures = render(fresh)
+checks = {f: [(*questions.about(s, rng, f), i) for i, s in enumerate(fresh)] for f in questions.FORMS}
+
+model = build()
+inside = [p for p in model.vilt.encoder.parameters() if p.ndim == 2]
+known = set(map(id, inside))
+optimizer = optimizers(inside, [p for p in model.parameters() if id(p) not in known], lr=2e-3, other_lr=2e-3)
+average = Average(model, 0.995)
+run.prepare({"model": model, "average": average, "muon": optimizer[0], "adam": optimizer[1]})
+
+for step in run:
+    set_rate(optimizer, warm_then_linear(step, run.steps))
+    shapes_first = max(0.0, 0.6 * (1 - step / (0.2 * run.steps)))
+    easy = [rng.choice(easy_shapes if rng.random() < shapes_first else easy_rows) for _ in range(int(BATCH * EASY_SHARE))]
+    own = [rng.randrange(PIXELS) for _ in range(BATCH - len(easy))]
+    asked = [questions.about(scenes[i], rng, "shape" if rng.random() < shapes_first else None) for i in own]
+    ids, mask = encode([q for q, _, _ in easy] + [q for q, _ in asked])
+    target = torch.tensor([ANSWERS.index(a) for a in [a for _, a, _ in easy] + [a for _, a in asked]])
+    pixels = normalise(torch.cat([easy_pictures[[i for _, _, i in easy]], pictures[own]]), noise=0.03)
+    loss = F.cross_entropy(logits(model, pixels, ids, mask), target)
+    for o in optimizer:
+        o.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for o in optimizer:
+        o.step()
+    average.update(model, step)
+    run.log(loss.item())
+    if (step + 1) % 500 == 0:
+        scores = {f: round(accuracy(average.model, rows, fresh_pictures), 3) for f, rows in checks.items()}
+        print("  easy-vqa held out", round(accuracy(average.model, easy_held_out[:1000], easy_pictures), 4), scores, flush=True)
+
+average.model.save_pretrained(run.work / "vilt")
+ViltImageProcessor(
+    size={"shortest_edge": 64}, size_divisor=8, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_pad=True
+).save_pretrained(run.work / "vilt")
+run.report(easy_vqa_held_out=round(accuracy(average.model, easy_held_out, easy_pictures), 4))

@@ -1,0 +1,34 @@
+//! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO.
+//!
+//! Read in this order: [`spec`] (what a client asks for), [`outcome`] (what it gets), [`view`] (what it sees
+//! meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
+//! written down in `shared/PROTOCOL.md`, with examples that a test compares byte for byte.
+
+pub mod blob;
+pub mod codec;
+pub mod frame;
+pub mod id;
+pub mod outcome;
+pub mod rejection;
+pub mod request;
+pub mod response;
+pub mod spec;
+pub mod view;
+
+pub use blob::{BlobHash, BlobRef};
+pub use id::{JobId, RequestId, Uid};
+pub use outcome::{Answer, FailureKind, Outcome};
+pub use rejection::Rejection;
+pub use request::Request;
+pub use response::Response;
+pub use spec::{ImageSpec, JobSpec, Size, Task, TaskKind, VqaSpec};
+pub use view::{ClassView, JobState, JobView, LaneView, ModelView, StatusView, Update};
+
+/// The oldest protocol version this build speaks.
+pub const VERSION_MIN: u16 = 1;
+/// The newest protocol version this build speaks.
+pub const VERSION_MAX: u16 = 1;
+/// Environment variable that names the socket, for clients and for the daemon.
+pub const SOCKET_ENV: &str = "GPUSCHED_SOCKET";
+/// Where the system's daemon listens.
+pub const SYSTEM_SOCKET: &str = "/run/gpusched/gpusched.sock";

@@ -1,0 +1,146 @@
+//! Typed refusals. Each says what is wrong, with the numbers, and what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::id::JobId;
+
+/// Why the daemon did not do what a request asked. Nothing has changed when one of these comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Rejection {
+    /// The two sides share no protocol version.
+    #[error("protocol version not supported: the daemon speaks {least} to {most}; install matching versions of gpuctl and gpuschedd")]
+    Version {
+        /// The oldest the daemon speaks.
+        least: u16,
+        /// The newest the daemon speaks.
+        most: u16,
+    },
+    /// Something other than Hello came first, or Hello came twice.
+    #[error("a connection starts with one Hello and only one")]
+    Handshake,
+    /// The bytes are no request.
+    #[error("malformed request: {reason}")]
+    Malformed {
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The frame's header announces more than the daemon reads. The connection ends.
+    #[error("frame of {bytes} bytes, the daemon reads at most {limit}; pictures travel as descriptors, not in frames")]
+    FrameTooLarge {
+        /// What was announced.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The prompt or question is empty.
+    #[error("the text of a {task} job is empty; say what you want")]
+    EmptyText {
+        /// The task.
+        task: String,
+    },
+    /// The prompt or question is too long.
+    #[error("the text has {bytes} bytes, the limit is {limit}; shorten it")]
+    TextTooLong {
+        /// How long it is.
+        bytes: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// A field of the job is out of range.
+    #[error("bad {field}: {reason}")]
+    BadSpec {
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too few or too many pictures.
+    #[error("a {task} job takes {least} to {most} pictures, got {got}")]
+    WrongImageCount {
+        /// The task.
+        task: String,
+        /// Fewest.
+        least: u8,
+        /// Most.
+        most: u8,
+        /// How many came.
+        got: u8,
+    },
+    /// A picture could not be taken.
+    #[error("picture {index}: {reason}")]
+    BadImage {
+        /// Which one, from 0.
+        index: u8,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No such model.
+    #[error("no model {name:?} here; there is {available}")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// What there is, for a person.
+        available: String,
+    },
+    /// The model cannot do the task.
+    #[error("model {model:?} does not do {task}; there is {available} that does")]
+    WrongModel {
+        /// The model.
+        model: String,
+        /// The task.
+        task: String,
+        /// Which models can, for a person.
+        available: String,
+    },
+    /// No routing rule takes the job.
+    #[error("no [[route]] of the daemon's configuration takes {task} jobs; add one")]
+    NoRoute {
+        /// The task.
+        task: String,
+    },
+    /// The class's queue is full.
+    #[error("the queue of class {class} is full ({limit} jobs); try again later")]
+    QueueFull {
+        /// The class.
+        class: String,
+        /// Its bound.
+        limit: u32,
+    },
+    /// The connection has too many requests open.
+    #[error("{limit} requests are open on this connection, which is the most; wait for one to end")]
+    TooManyRequests {
+        /// The bound.
+        limit: u32,
+    },
+    /// The daemon has too many connections.
+    #[error("the daemon has {limit} connections of yours or {limit} in all, which is the most; close one")]
+    TooManyConnections {
+        /// The bound.
+        limit: u32,
+    },
+    /// There is no such job, or it belongs to someone else.
+    #[error("no job {job} of yours; list yours with `gpuctl jobs`")]
+    NoSuchJob {
+        /// What was asked for.
+        job: JobId,
+    },
+    /// The job has no file to fetch.
+    #[error("job {job} has no picture: it is {state}")]
+    NothingToFetch {
+        /// The job.
+        job: JobId,
+        /// What it is instead.
+        state: String,
+    },
+    /// The daemon is stopping.
+    #[error("the daemon is stopping; try again when it is back")]
+    Draining,
+    /// The daemon could not do its own part.
+    #[error("the daemon failed: {reason}; its log says more")]
+    Internal {
+        /// What happened.
+        reason: String,
+    },
+}

@@ -1,0 +1,47 @@
+//! What a client says.
+
+use crate::codec::{Decode, Encode};
+use crate::id::JobId;
+use crate::spec::JobSpec;
+
+/// A request. Each gets at least one [`Response`](crate::Response) with its request id.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Request {
+    /// The first message of a connection. Its encoding is the same in every protocol version.
+    Hello {
+        /// Oldest version the client speaks.
+        least: u16,
+        /// Newest version the client speaks.
+        most: u16,
+        /// The client's name and version, for the log.
+        client: String,
+    },
+    /// Asks for a job. Answered with `Accepted` once the job is on record.
+    Submit {
+        /// The job.
+        spec: JobSpec,
+        /// How many descriptors of picture files travel with this frame.
+        pictures: u8,
+        /// If true the job is cancelled when this connection ends.
+        attached: bool,
+    },
+    /// Asks for `Update`s of a job until it has ended.
+    Watch(JobId),
+    /// Asks to end a job. Answered with `Job`: a job that had already finished stays finished.
+    Cancel(JobId),
+    /// Asks for a `Job`.
+    Show(JobId),
+    /// Asks for the caller's `Jobs`, newest first.
+    List {
+        /// True for those that have ended, too.
+        ended: bool,
+        /// Only jobs before this one, to page on.
+        before: Option<JobId>,
+        /// At most so many; the daemon may give fewer.
+        limit: u32,
+    },
+    /// Asks for a descriptor of a job's picture file.
+    Fetch(JobId),
+    /// Asks for a `Status`.
+    Status,
+}

@@ -1,0 +1,35 @@
+//! What the daemon says.
+
+use crate::blob::BlobRef;
+use crate::codec::{Decode, Encode};
+use crate::id::JobId;
+use crate::rejection::Rejection;
+use crate::view::{JobView, StatusView, Update};
+
+/// A response; its request id is that of the request it answers.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Response {
+    /// To Hello: the version both sides speak from here on, and what a client should know.
+    Welcome {
+        /// The protocol version.
+        version: u16,
+        /// The daemon's name and version.
+        server: String,
+        /// The most requests the connection may have open.
+        max_open_requests: u32,
+    },
+    /// Refused. Nothing has changed.
+    Rejected(Rejection),
+    /// To Submit: the job is on record and will have an outcome.
+    Accepted(JobId),
+    /// To Watch, as often as there is news.
+    Update(Update),
+    /// To Cancel and Show.
+    Job(JobView),
+    /// To List, newest first.
+    Jobs(Vec<JobView>),
+    /// To Fetch: one read-only descriptor travels with this frame.
+    File(BlobRef),
+    /// To Status.
+    Status(StatusView),
+}

@@ -1,0 +1,258 @@
+//! What a client asks for.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::rejection::Rejection;
+
+/// Longest prompt or question, in bytes.
+pub const MAX_TEXT_BYTES: usize = 8 * 1024;
+/// Longest model name, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Pixels along one side of a picture to make.
+pub const SIDE: RangeInclusive<u32> = 16..=4096;
+/// Diffusion steps.
+pub const STEPS: RangeInclusive<u32> = 1..=500;
+/// Classifier-free guidance.
+pub const GUIDANCE: RangeInclusive<f32> = 0.0..=50.0;
+/// Answers to return, best first.
+pub const TOP: RangeInclusive<u8> = 1..=100;
+/// Reference pictures of one image job.
+pub const MAX_REFERENCES: usize = 4;
+/// Longest picture file a client may hand over, in bytes.
+pub const MAX_IMAGE_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest picture a client may hand over, in pixels.
+pub const MAX_IMAGE_PIXELS: u64 = 16 * 1024 * 1024;
+
+/// One job. What is `None` the daemon fills in when it accepts the job; the view of the job shows what it chose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct JobSpec {
+    /// What to do.
+    pub task: Task,
+    /// Which model does it; default: the first in the catalog that can.
+    pub model: Option<String>,
+    /// Milliseconds from acceptance after which the job is worth nothing: it ends as expired, wherever it is.
+    pub deadline_ms: Option<u64>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A picture from a prompt.
+    Txt2Img(ImageSpec),
+    /// A picture from a prompt and one to [`MAX_REFERENCES`] reference pictures.
+    Img2Img(ImageSpec),
+    /// An answer to a question about one picture.
+    Vqa(VqaSpec),
+}
+
+/// A picture to make.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct ImageSpec {
+    /// What it shall show.
+    pub prompt: String,
+    /// Seed of the noise; same seed, same picture.
+    pub seed: Option<u64>,
+    /// Diffusion steps, within [`STEPS`].
+    pub steps: Option<u32>,
+    /// Width and height; a multiple of what the model's VAE needs.
+    pub size: Option<Size>,
+    /// Classifier-free guidance, within [`GUIDANCE`]; 1 and below turn it off.
+    pub guidance: Option<f32>,
+}
+
+/// A question about a picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct VqaSpec {
+    /// The question.
+    pub question: String,
+    /// How many answers to return, best first, within [`TOP`].
+    pub top: u8,
+}
+
+/// Pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct Size {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+/// [`Task`] without its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// [`Task::Txt2Img`]
+    Txt2Img,
+    /// [`Task::Img2Img`]
+    Img2Img,
+    /// [`Task::Vqa`]
+    Vqa,
+}
+
+impl Task {
+    /// Which task it is.
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::Txt2Img(_) => TaskKind::Txt2Img,
+            Self::Img2Img(_) => TaskKind::Img2Img,
+            Self::Vqa(_) => TaskKind::Vqa,
+        }
+    }
+
+    /// The prompt or the question.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Txt2Img(image) | Self::Img2Img(image) => &image.prompt,
+            Self::Vqa(vqa) => &vqa.question,
+        }
+    }
+
+    /// How many pictures must come with it.
+    pub fn pictures(&self) -> RangeInclusive<usize> {
+        match self {
+            Self::Txt2Img(_) => 0..=0,
+            Self::Img2Img(_) => 1..=MAX_REFERENCES,
+            Self::Vqa(_) => 1..=1,
+        }
+    }
+}
+
+impl fmt::Display for TaskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Txt2Img => "txt2img",
+            Self::Img2Img => "img2img",
+            Self::Vqa => "vqa",
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// Text that is not a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a size is WIDTHxHEIGHT or one number for a square, for example 1024x768; got {0:?}")]
+pub struct NotASize(String);
+
+impl FromStr for Size {
+    type Err = NotASize;
+
+    fn from_str(s: &str) -> Result<Self, NotASize> {
+        let (width, height) = s.split_once(['x', 'X']).unwrap_or((s, s));
+        match (width.parse(), height.parse()) {
+            (Ok(width), Ok(height)) => Ok(Self { width, height }),
+            (Err(_), _) | (_, Err(_)) => Err(NotASize(s.to_owned())),
+        }
+    }
+}
+
+impl JobSpec {
+    /// Checks everything that can be checked without knowing the models. Clients may call it before they connect; the
+    /// daemon always does.
+    ///
+    /// # Errors
+    /// The first thing wrong, as the daemon would say it.
+    pub fn validate(&self, pictures: usize) -> Result<(), Rejection> {
+        let text = self.task.text();
+        if text.trim().is_empty() {
+            return Err(Rejection::EmptyText { task: self.task.kind().to_string() });
+        }
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(Rejection::TextTooLong { bytes: text.len() as u64, limit: MAX_TEXT_BYTES as u64 });
+        }
+        let wanted = self.task.pictures();
+        if !wanted.contains(&pictures) {
+            return Err(Rejection::WrongImageCount {
+                task: self.task.kind().to_string(),
+                least: *wanted.start() as u8,
+                most: *wanted.end() as u8,
+                got: u8::try_from(pictures).unwrap_or(u8::MAX),
+            });
+        }
+        if self.model.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(bad("model", format!("longer than {MAX_NAME_BYTES} bytes")));
+        }
+        if self.deadline_ms == Some(0) {
+            return Err(bad("deadline", "must be after now".to_owned()));
+        }
+        match &self.task {
+            Task::Txt2Img(image) | Task::Img2Img(image) => {
+                if let Some(steps) = image.steps {
+                    within("steps", steps, STEPS)?;
+                }
+                if let Some(guidance) = image.guidance {
+                    within("guidance", guidance, GUIDANCE)?;
+                }
+                if let Some(size) = image.size {
+                    within("width", size.width, SIDE)?;
+                    within("height", size.height, SIDE)?;
+                }
+            }
+            Task::Vqa(vqa) => within("top", vqa.top, TOP)?,
+        }
+        Ok(())
+    }
+}
+
+fn within<T: PartialOrd + fmt::Display>(field: &str, value: T, range: RangeInclusive<T>) -> Result<(), Rejection> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(bad(field, format!("{value} is not within {} to {}", range.start(), range.end())))
+    }
+}
+
+fn bad(field: &str, reason: String) -> Rejection {
+    Rejection::BadSpec { field: field.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn txt2img(prompt: &str) -> JobSpec {
+        let image = ImageSpec { prompt: prompt.to_owned(), seed: None, steps: None, size: None, guidance: None };
+        JobSpec { task: Task::Txt2Img(image), model: None, deadline_ms: None }
+    }
+
+    #[test]
+    fn text_must_be_there_and_fit() {
+        assert_eq!(txt2img("a red circle").validate(0), Ok(()));
+        assert!(matches!(txt2img(" \n").validate(0), Err(Rejection::EmptyText { .. })));
+        let long = "x".repeat(MAX_TEXT_BYTES + 1);
+        assert!(matches!(txt2img(&long).validate(0), Err(Rejection::TextTooLong { bytes: 8193, limit: 8192 })));
+    }
+
+    #[test]
+    fn pictures_are_counted() {
+        assert!(matches!(txt2img("x").validate(1), Err(Rejection::WrongImageCount { most: 0, got: 1, .. })));
+    }
+
+    #[test]
+    fn numbers_stay_in_range_and_nan_is_none() {
+        for (steps, guidance, ok) in [(1, 0.0, true), (0, 1.0, false), (501, 1.0, false), (4, f32::NAN, false)] {
+            let mut spec = txt2img("x");
+            let Task::Txt2Img(image) = &mut spec.task else { unreachable!() };
+            (image.steps, image.guidance) = (Some(steps), Some(guidance));
+            assert_eq!(spec.validate(0).is_ok(), ok, "{steps} {guidance}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_written_both_ways() {
+        assert_eq!("64x32".parse(), Ok(Size { width: 64, height: 32 }));
+        assert_eq!("64".parse(), Ok(Size { width: 64, height: 64 }));
+        assert!("64x".parse::<Size>().is_err());
+    }
+}

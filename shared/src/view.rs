@@ -1,0 +1,147 @@
+//! What a client may see of a job and of the daemon.
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Decode, Encode};
+use crate::id::{JobId, Uid};
+use crate::outcome::Outcome;
+use crate::spec::JobSpec;
+
+/// A job as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct JobView {
+    /// Its number.
+    pub id: JobId,
+    /// Whose it is.
+    pub uid: Uid,
+    /// The service class it was routed to.
+    pub class: String,
+    /// What was asked for, with everything the daemon filled in.
+    pub spec: JobSpec,
+    /// True if it ends when its client goes away.
+    pub attached: bool,
+    /// Where it is.
+    pub state: JobState,
+    /// How often a lane has started it.
+    pub attempts: u32,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub submitted_unix_ms: u64,
+    /// How long it waited for a lane, so far or in all.
+    pub wait_ms: u64,
+    /// How long lanes worked on it, so far or in all.
+    pub run_ms: u64,
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waiting for a lane of its class.
+    Queued {
+        /// How many jobs of its class go before it, as things stand.
+        ahead: u32,
+    },
+    /// On a lane.
+    Running {
+        /// Which lane of the class, from 0.
+        lane: u32,
+        /// How far it is.
+        activity: Activity,
+    },
+    /// Ended.
+    Done(Outcome),
+}
+
+/// What a lane does for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// Reads weight files.
+    Loading {
+        /// Files read.
+        done: u32,
+        /// Files to read.
+        of: u32,
+    },
+    /// Takes diffusion steps (one step for a task that has none).
+    Working {
+        /// Steps taken.
+        done: u32,
+        /// Steps to take.
+        of: u32,
+    },
+}
+
+/// News of a watched job. The last one is [`Update::Done`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// It waits.
+    Queued {
+        /// How many jobs of its class go before it, as things stand.
+        ahead: u32,
+    },
+    /// A lane took it, or got further with it.
+    Running {
+        /// Which lane of the class, from 0.
+        lane: u32,
+        /// How far it is.
+        activity: Activity,
+    },
+    /// It ended.
+    Done(JobView),
+}
+
+/// The daemon at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct StatusView {
+    /// The daemon's version.
+    pub version: String,
+    /// How long it has been up.
+    pub uptime_ms: u64,
+    /// True if it takes no new jobs.
+    pub draining: bool,
+    /// Its service classes.
+    pub classes: Vec<ClassView>,
+    /// Its lanes.
+    pub lanes: Vec<LaneView>,
+    /// Its models.
+    pub models: Vec<ModelView>,
+}
+
+/// One service class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ClassView {
+    /// Its name.
+    pub name: String,
+    /// Jobs waiting.
+    pub queued: u32,
+    /// Jobs on lanes.
+    pub running: u32,
+    /// Jobs ended since the daemon started.
+    pub finished: u64,
+}
+
+/// One lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct LaneView {
+    /// Its class.
+    pub class: String,
+    /// Its number within the class, from 0.
+    pub index: u32,
+    /// The job on it; hidden (0) where that is someone else's.
+    pub job: Option<JobId>,
+}
+
+/// One model of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct ModelView {
+    /// Its name: that of its directory.
+    pub name: String,
+    /// Its architecture, for example `flux2-klein`.
+    pub kind: String,
+    /// Bytes of its weight files.
+    pub bytes: u64,
+    /// True if the engine holds it in memory.
+    pub resident: bool,
+}
