@@ -1,1 +1,41 @@
-//! Under construction.
+//! Client library of gpusched: image and VQA jobs for the daemon on this machine.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), gpusched_client::Error> {
+//! use gpusched_client::{Client, txt2img};
+//!
+//! let client = Client::connect_default().await?;
+//! let job = client.submit(txt2img("a red circle").steps(20).seed(1), Vec::new(), true).await?;
+//! let view = client.wait(job).await?;
+//! println!("job {job}: {:?}", view.state);
+//! let png = client.fetch_bytes(job).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Client`] is asynchronous and needs a tokio runtime; [`blocking::Client`] has the same verbs and needs none. Both may
+//! be cloned and shared: every clone speaks over the one connection, and any number of calls may be open on it. A lost
+//! connection is not opened again: its calls fail with [`Error::Disconnected`], and the caller connects anew.
+//!
+//! Where to look: [`client`] has the verbs, [`attachment`] how pictures reach the daemon, [`spec`] short ways to write a
+//! job, [`path`] how the socket is found. The vocabulary is that of [`gpusched_shared`], re-exported here.
+
+pub mod attachment;
+pub mod blocking;
+pub mod client;
+mod connection;
+pub mod error;
+mod mailbox;
+pub mod path;
+pub mod spec;
+
+pub use attachment::Picture;
+pub use client::{Client, Watch};
+pub use error::Error;
+pub use gpusched_shared as shared;
+pub use gpusched_shared::{
+    Answer, BlobHash, BlobRef, FailureKind, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome, Rejection, Size,
+    StatusView, Task, Update, VqaSpec,
+};
+pub use path::default_socket;
+pub use spec::{img2img, txt2img, vqa};

@@ -1,0 +1,2 @@
+//! gpuctl
+fn main() {}

@@ -1,0 +1,149 @@
+//! The verbs, blocking: the same as those of [`crate::Client`], for programs without an asynchronous runtime.
+//!
+//! ```no_run
+//! use gpusched_client::{Picture, blocking::Client, vqa};
+//!
+//! # fn main() -> Result<(), gpusched_client::Error> {
+//! let client = Client::connect_default()?;
+//! let job = client.submit(vqa("what colour is the car?"), vec![Picture::open("car.jpg")?], true)?;
+//! println!("{:?}", client.wait(job)?.state);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use gpusched_shared::{BlobRef, JobId, JobSpec, JobView, StatusView, Update};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::attachment::Picture;
+use crate::error::Error;
+use crate::path::default_socket;
+
+/// A connection to the daemon, with a runtime of its own. Clones share both, from any thread.
+///
+/// Errors are those of the asynchronous methods.
+///
+/// # Panics
+/// The methods panic if called from asynchronous code, as tokio runtimes do not nest: use [`crate::Client`] there.
+#[derive(Debug, Clone)]
+pub struct Client {
+    // Before the runtime: the connection closes first.
+    client: crate::Client,
+    runtime: Arc<Runtime>,
+}
+
+impl Client {
+    /// See [`crate::Client::connect`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Io`] if the system gives no runtime.
+    pub fn connect(socket: impl AsRef<Path>) -> Result<Self, Error> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let client = runtime.block_on(crate::Client::connect(socket))?;
+        Ok(Self { client, runtime: Arc::new(runtime) })
+    }
+
+    /// See [`crate::Client::connect_default`].
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    pub fn connect_default() -> Result<Self, Error> {
+        Self::connect(default_socket())
+    }
+
+    /// The daemon's name and version.
+    pub fn server(&self) -> &str {
+        self.client.server()
+    }
+
+    /// See [`crate::Client::submit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit(&self, spec: impl Into<JobSpec>, pictures: Vec<Picture>, attached: bool) -> Result<JobId, Error> {
+        self.runtime.block_on(self.client.submit(spec, pictures, attached))
+    }
+
+    /// See [`crate::Client::watch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch(&self, job: JobId) -> Result<Watch, Error> {
+        let watch = self.runtime.block_on(self.client.watch(job))?;
+        Ok(Watch { watch, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// See [`crate::Client::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&self, job: JobId) -> Result<JobView, Error> {
+        self.runtime.block_on(self.client.wait(job))
+    }
+
+    /// See [`crate::Client::fetch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch(&self, job: JobId) -> Result<(BlobRef, File), Error> {
+        self.runtime.block_on(self.client.fetch(job))
+    }
+
+    /// See [`crate::Client::fetch_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch_bytes(&self, job: JobId) -> Result<Vec<u8>, Error> {
+        self.runtime.block_on(self.client.fetch_bytes(job))
+    }
+
+    /// See [`crate::Client::cancel`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cancel(&self, job: JobId) -> Result<JobView, Error> {
+        self.runtime.block_on(self.client.cancel(job))
+    }
+
+    /// See [`crate::Client::show`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn show(&self, job: JobId) -> Result<JobView, Error> {
+        self.runtime.block_on(self.client.show(job))
+    }
+
+    /// See [`crate::Client::list`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn list(&self, ended: bool, before: Option<JobId>, limit: u32) -> Result<Vec<JobView>, Error> {
+        self.runtime.block_on(self.client.list(ended, before, limit))
+    }
+
+    /// See [`crate::Client::status`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn status(&self) -> Result<StatusView, Error> {
+        self.runtime.block_on(self.client.status())
+    }
+}
+
+/// The updates of one job; see [`crate::Watch`].
+#[derive(Debug)]
+pub struct Watch {
+    watch: crate::Watch,
+    runtime: Arc<Runtime>,
+}
+
+impl Iterator for Watch {
+    type Item = Result<Update, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.runtime.block_on(self.watch.next()).transpose()
+    }
+}

@@ -1,0 +1,214 @@
+//! The verbs, asynchronous.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use gpusched_shared::{BlobHash, BlobRef, JobId, JobSpec, JobView, Request, Response, StatusView, Update};
+
+use crate::attachment::Picture;
+use crate::connection::{Connection, Reply, unexpected};
+use crate::error::Error;
+use crate::mailbox::Receiver;
+use crate::path::default_socket;
+
+/// A connection to the daemon. Clones share it; it closes when the last of them and of their [`Watch`]es is dropped.
+///
+/// Every method fails with [`Error::Rejected`] if the daemon refuses, with [`Error::Disconnected`] if the connection ends
+/// first, and with [`Error::Protocol`] if the daemon makes no sense. All may be called at the same time, and given up
+/// (dropped) at any time: a request that was sent is then still carried out.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connection: Arc<Connection>,
+}
+
+impl Client {
+    /// Connects to the daemon that listens at `socket`. Must be called within a tokio runtime, which then drives the
+    /// connection.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::PermissionDenied`], [`Error::Rejected`] if the versions do not match or there are
+    /// too many connections.
+    pub async fn connect(socket: impl AsRef<Path>) -> Result<Self, Error> {
+        Ok(Self { connection: Arc::new(Connection::open(socket.as_ref()).await?) })
+    }
+
+    /// Connects to the daemon at [`default_socket`].
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub async fn connect_default() -> Result<Self, Error> {
+        Self::connect(default_socket()).await
+    }
+
+    /// The daemon's name and version.
+    pub fn server(&self) -> &str {
+        self.connection.server()
+    }
+
+    /// Hands in a job. Once this returns it is on record and will have an outcome. If it is `attached` the daemon cancels
+    /// it when this connection closes.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`], for what is wrong with the job itself without asking the daemon.
+    pub async fn submit(
+        &self,
+        spec: impl Into<JobSpec>,
+        pictures: Vec<Picture>,
+        attached: bool,
+    ) -> Result<JobId, Error> {
+        let spec = spec.into();
+        spec.validate(pictures.len())?;
+        // Validation leaves at most a handful.
+        let count = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
+        let descriptors = pictures.into_iter().map(Into::into).collect();
+        let request = Request::Submit { spec, pictures: count, attached };
+        match self.connection.call(&request, descriptors).await?.response {
+            Response::Accepted(job) => Ok(job),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Watches a job: its present state at once, then what changes, until it has ended.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gpusched_client::Client, job: gpusched_client::JobId) -> Result<(), gpusched_client::Error> {
+    /// let mut watch = client.watch(job).await?;
+    /// while let Some(update) = watch.next().await? {
+    ///     println!("{update:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`]; that there is no such job is said by [`Watch::next`].
+    pub async fn watch(&self, job: JobId) -> Result<Watch, Error> {
+        let replies = self.connection.ask(&Request::Watch(job), Vec::new()).await?;
+        Ok(Watch { connection: Arc::clone(&self.connection), replies, ended: false })
+    }
+
+    /// Waits until a job has ended; however it did, that is no error of this call.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job.
+    pub async fn wait(&self, job: JobId) -> Result<JobView, Error> {
+        let mut watch = self.watch(job).await?;
+        while let Some(update) = watch.next().await? {
+            match update {
+                Update::Done(view) => return Ok(view),
+                Update::Queued { .. } | Update::Running { .. } => {}
+            }
+        }
+        Err(Error::Disconnected)
+    }
+
+    /// The picture file of a finished job: its name and length, and a read-only descriptor of it.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the job has none.
+    pub async fn fetch(&self, job: JobId) -> Result<(BlobRef, File), Error> {
+        let Reply { response, descriptor } = self.connection.call(&Request::Fetch(job), Vec::new()).await?;
+        match (response, descriptor) {
+            (Response::File(blob), Some(descriptor)) => Ok((blob, descriptor.into())),
+            (Response::File(_), None) => Err(Error::Protocol("File came without its descriptor".to_owned())),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// The bytes of the picture file (PNG) of a finished job.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the job has none, [`Error::Damaged`] if they are not those the daemon stored.
+    pub async fn fetch_bytes(&self, job: JobId) -> Result<Vec<u8>, Error> {
+        let (blob, file) = self.fetch(job).await?;
+        let read = move || -> io::Result<_> {
+            let mut bytes = Vec::new();
+            // One byte more than promised is enough to see that it is another file.
+            file.take(blob.bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+            Ok((BlobHash::of(&bytes) == blob.hash).then_some(bytes))
+        };
+        let bytes = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+        bytes.ok_or(Error::Damaged { job })
+    }
+
+    /// Ends a job and returns it as it then is: still running if its lane has yet to let go, unchanged if it had already
+    /// ended.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job.
+    pub async fn cancel(&self, job: JobId) -> Result<JobView, Error> {
+        self.job(&Request::Cancel(job)).await
+    }
+
+    /// A job as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job.
+    pub async fn show(&self, job: JobId) -> Result<JobView, Error> {
+        self.job(&Request::Show(job)).await
+    }
+
+    /// The caller's jobs, newest first: those that have not ended, or all if `ended`; only those before `before`, to page
+    /// on; at most `limit`, and perhaps fewer. An empty page is the last.
+    ///
+    /// # Errors
+    /// Those of every method.
+    pub async fn list(&self, ended: bool, before: Option<JobId>, limit: u32) -> Result<Vec<JobView>, Error> {
+        match self.connection.call(&Request::List { ended, before, limit }, Vec::new()).await?.response {
+            Response::Jobs(jobs) => Ok(jobs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The daemon at a glance.
+    ///
+    /// # Errors
+    /// Those of every method.
+    pub async fn status(&self) -> Result<StatusView, Error> {
+        match self.connection.call(&Request::Status, Vec::new()).await?.response {
+            Response::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn job(&self, request: &Request) -> Result<JobView, Error> {
+        match self.connection.call(request, Vec::new()).await?.response {
+            Response::Job(view) => Ok(view),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// The updates of one job. Dropping it ends the watching on this side; the daemon counts the request as open until the
+/// job has ended.
+#[derive(Debug)]
+pub struct Watch {
+    connection: Arc<Connection>,
+    replies: Receiver<Reply>,
+    ended: bool,
+}
+
+impl Watch {
+    /// The next update: [`Update::Done`] is the last, then comes `None`. Who asks too rarely skips updates, never the
+    /// last. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job; after an error comes `None`.
+    pub async fn next(&mut self) -> Result<Option<Update>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.connection.next(&mut self.replies).await {
+            Ok(Reply { response: Response::Update(update), .. }) => {
+                self.ended = matches!(update, Update::Done(_));
+                Ok(Some(update))
+            }
+            other => {
+                self.ended = true;
+                Err(other.map_or_else(|e| e, |reply| unexpected(&reply.response)))
+            }
+        }
+    }
+}
