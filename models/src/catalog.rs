@@ -1,0 +1,157 @@
+//! Which models lie in a set of directories.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Error, Result},
+    loader::{WeightFiles, read_json},
+};
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A FLUX.2 klein pipeline: pictures from text and reference pictures.
+    Flux2Klein,
+    /// A ViLT with a head over answers: questions about pictures.
+    ViltVqa,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flux2Klein => "flux2-klein",
+            Self::ViltVqa => "vilt-vqa",
+        })
+    }
+}
+
+/// A model found on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The directory's name.
+    pub name: String,
+    /// The directory.
+    pub path: PathBuf,
+    /// What it is for.
+    pub kind: Kind,
+    /// Size of its weight files on disk.
+    pub bytes: u64,
+}
+
+/// The models directly below `dirs`, sorted by name.
+///
+/// Where two directories hold a model of the same name, the earlier in `dirs` wins. Anything that is not a complete
+/// model of a [`Kind`] known here is passed over, and so are directories in `dirs` that do not exist.
+///
+/// # Errors
+///
+/// [`Error::Missing`] if one of `dirs` exists but cannot be listed.
+pub fn scan(dirs: &[PathBuf]) -> Result<Vec<Entry>> {
+    let mut found = BTreeMap::new();
+    for dir in dirs {
+        let listing = match std::fs::read_dir(dir) {
+            Ok(listing) => listing,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::missing(dir, e)),
+        };
+        for item in listing {
+            let path = item.map_err(|e| Error::missing(dir, e))?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+            if found.contains_key(&name) {
+                continue;
+            }
+            if let Some((kind, bytes)) = recognise(&path) {
+                found.insert(name.clone(), Entry { name, path, kind, bytes });
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Components of a pipeline that hold weights.
+pub(crate) const KLEIN_PARTS: [&str; 3] = ["text_encoder", "transformer", "vae"];
+
+fn recognise(path: &Path) -> Option<(Kind, u64)> {
+    let bytes = |dir: &Path| WeightFiles::find(dir).and_then(|files| files.bytes()).ok();
+    let index: Option<PipelineClass> = read_json(&path.join("model_index.json")).ok();
+    if index.is_some_and(|i| i.class_name == "Flux2KleinPipeline") {
+        let sizes: Option<Vec<u64>> = KLEIN_PARTS.iter().map(|part| bytes(&path.join(part))).collect();
+        return Some((Kind::Flux2Klein, sizes?.iter().sum()));
+    }
+    let config: ModelClass = read_json(&path.join("config.json")).ok()?;
+    config
+        .architectures
+        .iter()
+        .any(|a| a == "ViltForQuestionAnswering")
+        .then(|| bytes(path))
+        .flatten()
+        .map(|bytes| (Kind::ViltVqa, bytes))
+}
+
+#[derive(Deserialize)]
+struct PipelineClass {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+}
+
+#[derive(Deserialize)]
+struct ModelClass {
+    #[serde(default)]
+    architectures: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn vilt(dir: &Path, weights: &str) {
+        write(&dir.join("config.json"), r#"{"architectures": ["ViltForQuestionAnswering"]}"#);
+        write(&dir.join("model.safetensors"), weights);
+    }
+
+    #[test]
+    fn knows_its_models_and_skips_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        let (first, second) = (root.path().join("first"), root.path().join("second"));
+        vilt(&first.join("b"), "12345");
+        vilt(&second.join("b"), "another");
+        vilt(&second.join("a"), "123");
+        write(&first.join("bert/config.json"), r#"{"architectures": ["BertModel"]}"#);
+        write(&first.join("broken/config.json"), "{");
+        write(&first.join("a file"), "");
+        write(&first.join("no-weights/config.json"), r#"{"architectures": ["ViltForQuestionAnswering"]}"#);
+        let klein = second.join("klein");
+        write(&klein.join("model_index.json"), r#"{"_class_name": "Flux2KleinPipeline", "is_distilled": true}"#);
+        write(&klein.join("text_encoder/model.safetensors.index.json"), r#"{"weight_map": {"x": "1", "y": "2"}}"#);
+        write(&klein.join("text_encoder/1"), "1");
+        write(&klein.join("text_encoder/2"), "22");
+        write(&klein.join("transformer/diffusion_pytorch_model.safetensors"), "333");
+        write(&klein.join("vae/diffusion_pytorch_model.safetensors"), "4444");
+        // The original checkpoint beside the components is not read, so it does not count.
+        write(&klein.join("flux2-klein.safetensors"), "0123456789");
+
+        let found = scan(&[first.clone(), second.clone(), root.path().join("nowhere")]).unwrap();
+        let found: Vec<_> = found.iter().map(|e| (e.name.as_str(), e.path.clone(), e.kind, e.bytes)).collect();
+        assert_eq!(
+            found,
+            [
+                ("a", second.join("a"), Kind::ViltVqa, 3),
+                ("b", first.join("b"), Kind::ViltVqa, 5),
+                ("klein", klein, Kind::Flux2Klein, 10),
+            ]
+        );
+        assert_eq!(Kind::Flux2Klein.to_string(), "flux2-klein");
+        assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
+    }
+}

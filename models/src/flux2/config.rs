@@ -1,0 +1,436 @@
+//! The JSON files of a FLUX.2 klein directory, with diffusers' and transformers' defaults for missing keys.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Error, Result},
+    loader::read_json,
+};
+
+/// `model_index.json` of a `Flux2KleinPipeline`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PipelineConfig {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    /// Distilled to few steps: such a model runs without guidance, whatever the request says.
+    pub is_distilled: bool,
+}
+
+/// `config.json` of a `Flux2Transformer2DModel`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names and meanings are diffusers'")]
+pub struct TransformerConfig {
+    patch_size: usize,
+    out_channels: Option<usize>,
+    pub in_channels: usize,
+    pub num_layers: usize,
+    pub num_single_layers: usize,
+    pub attention_head_dim: usize,
+    pub num_attention_heads: usize,
+    pub joint_attention_dim: usize,
+    pub timestep_guidance_channels: usize,
+    pub mlp_ratio: f64,
+    pub axes_dims_rope: Vec<usize>,
+    pub rope_theta: f64,
+    pub eps: f64,
+    pub guidance_embeds: bool,
+}
+
+/// `config.json` of an `AutoencoderKLFlux2`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names and meanings are diffusers'")]
+pub struct VaeConfig {
+    act_fn: String,
+    down_block_types: Option<Vec<String>>,
+    up_block_types: Option<Vec<String>>,
+    patch_size: Vec<usize>,
+    sample_size: Side,
+    decoder_block_out_channels: Option<Vec<usize>>,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    pub latent_channels: usize,
+    pub norm_num_groups: usize,
+    pub use_quant_conv: bool,
+    pub use_post_quant_conv: bool,
+    pub mid_block_add_attention: bool,
+    pub batch_norm_eps: f64,
+}
+
+/// `config.json` of a `Qwen3ForCausalLM`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names and meanings are transformers'")]
+pub struct TextEncoderConfig {
+    model_type: String,
+    hidden_act: String,
+    use_sliding_window: bool,
+    layer_types: Option<Vec<String>>,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<Rope>,
+    rope_scaling: Option<Rope>,
+    num_key_value_heads: Option<usize>,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub head_dim: usize,
+    pub rms_norm_eps: f64,
+    pub attention_bias: bool,
+}
+
+/// `scheduler_config.json` of a `FlowMatchEulerDiscreteScheduler`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names and meanings are diffusers'")]
+pub struct SchedulerConfig {
+    time_shift_type: String,
+    shift_terminal: Option<f64>,
+    invert_sigmas: bool,
+    use_karras_sigmas: bool,
+    use_exponential_sigmas: bool,
+    use_beta_sigmas: bool,
+    use_flow_sigmas: bool,
+    stochastic_sampling: bool,
+    pub num_train_timesteps: u32,
+    pub shift: f64,
+    pub use_dynamic_shifting: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Side {
+    Square(u32),
+    Sides(Vec<u32>),
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Rope {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+    #[serde(rename = "type")]
+    old_rope_type: Option<String>,
+}
+
+impl PipelineConfig {
+    /// Reads `path` and refuses another pipeline class.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path)?;
+        require(path, "_class_name", &config.class_name.as_str(), &["Flux2KleinPipeline"])?;
+        Ok(config)
+    }
+}
+
+impl TransformerConfig {
+    /// Reads `path` and refuses what [`Transformer`](super::transformer::Transformer) does not implement.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path)?;
+        require(path, "patch_size", &config.patch_size, &[1])?;
+        let refuse = |reason: String| Err(Error::config(path, reason));
+        if let Some(out) = config.out_channels.filter(|&out| out != config.in_channels) {
+            return refuse(format!("out_channels is {out}; only in_channels ({}) is supported", config.in_channels));
+        }
+        let axes = &config.axes_dims_rope;
+        let head = config.attention_head_dim;
+        if axes.len() != 4 || axes.iter().any(|a| a % 2 == 1) || axes.iter().sum::<usize>() != head {
+            return refuse(format!("axes_dims_rope is {axes:?}; four even numbers that add up to {head} are needed"));
+        }
+        for (key, value) in [
+            ("in_channels", config.in_channels),
+            ("num_attention_heads", config.num_attention_heads),
+            ("attention_head_dim", head),
+            ("timestep_guidance_channels", config.timestep_guidance_channels),
+        ] {
+            require_positive(path, key, value)?;
+        }
+        if config.timestep_guidance_channels % 2 == 1 {
+            return refuse("timestep_guidance_channels is odd; an even number is needed".to_owned());
+        }
+        if config.in_channels % 4 != 0 {
+            return refuse(format!("in_channels is {}; latents of 2 x 2 need a multiple of 4", config.in_channels));
+        }
+        Ok(config)
+    }
+
+    /// Width of the residual stream.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Width inside the feed-forward layers, after the gate.
+    #[must_use]
+    pub fn mlp_width(&self) -> usize {
+        (self.width() as f64 * self.mlp_ratio) as usize
+    }
+}
+
+impl VaeConfig {
+    /// Reads `path` and refuses what [`Vae`](super::vae::Vae) does not implement.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path)?;
+        require(path, "act_fn", &config.act_fn.as_str(), &["silu", "swish"])?;
+        require(path, "patch_size", &config.patch_size, &[vec![2, 2]])?;
+        require(path, "in_channels", &config.in_channels, &[3])?;
+        require(path, "out_channels", &config.out_channels, &[3])?;
+        let levels = config.block_out_channels.len();
+        for (key, types, supported) in [
+            ("down_block_types", &config.down_block_types, "DownEncoderBlock2D"),
+            ("up_block_types", &config.up_block_types, "UpDecoderBlock2D"),
+        ] {
+            // Not given, the library's four must match the channels' count all the same.
+            let count = types.as_ref().map_or(4, Vec::len);
+            if count != levels || types.iter().flatten().any(|t| t != supported) {
+                let reason = format!("{key} is {types:?}; {levels} times {supported:?} is supported");
+                return Err(Error::config(path, reason));
+            }
+        }
+        require_positive(path, "latent_channels", config.latent_channels)?;
+        require_positive(path, "layers_per_block", config.layers_per_block)?;
+        require_positive(path, "norm_num_groups", config.norm_num_groups)?;
+        require_positive(path, "block_out_channels", levels)?;
+        if config.decoder_channels().len() != levels {
+            return Err(Error::config(path, "decoder_block_out_channels is not as long as block_out_channels"));
+        }
+        for &channels in config.block_out_channels.iter().chain(config.decoder_channels()) {
+            if channels == 0 || channels % config.norm_num_groups != 0 {
+                let reason = format!("{channels} channels do not fall into {} groups", config.norm_num_groups);
+                return Err(Error::config(path, reason));
+            }
+        }
+        if config.sample_side() == 0 {
+            return Err(Error::config(path, "sample_size is empty or 0"));
+        }
+        Ok(config)
+    }
+
+    /// Channels of the decoder's levels, from the picture's side.
+    #[must_use]
+    pub fn decoder_channels(&self) -> &[usize] {
+        self.decoder_block_out_channels.as_ref().unwrap_or(&self.block_out_channels)
+    }
+
+    /// Pixels along each side of one latent.
+    #[must_use]
+    pub fn scale(&self) -> u32 {
+        1 << (self.block_out_channels.len() - 1)
+    }
+
+    /// Side of the pictures that the model was made for, in pixels.
+    #[must_use]
+    pub fn sample_side(&self) -> u32 {
+        match &self.sample_size {
+            Side::Square(side) => *side,
+            Side::Sides(sides) => sides.first().copied().unwrap_or(0),
+        }
+    }
+}
+
+impl TextEncoderConfig {
+    /// Reads `path` and refuses what [`TextEncoder`](super::text_encoder::TextEncoder) does not implement.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path)?;
+        require(path, "model_type", &config.model_type.as_str(), &["qwen3"])?;
+        require(path, "hidden_act", &config.hidden_act.as_str(), &["silu", "swish"])?;
+        require(path, "use_sliding_window", &config.use_sliding_window, &[false])?;
+        for kind in config.layer_types.iter().flatten() {
+            require(path, "layer_types", &kind.as_str(), &["full_attention"])?;
+        }
+        for rope in config.rope_parameters.iter().chain(&config.rope_scaling) {
+            let kind = rope.rope_type.as_deref().or(rope.old_rope_type.as_deref()).unwrap_or("default");
+            require(path, "rope_type", &kind, &["default"])?;
+        }
+        for (key, value) in [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("num_attention_heads", config.num_attention_heads),
+            ("num_key_value_heads", config.key_value_heads()),
+            ("head_dim", config.head_dim),
+        ] {
+            require_positive(path, key, value)?;
+        }
+        if config.head_dim % 2 == 1 {
+            return Err(Error::config(path, format!("head_dim is {}; an even number is needed", config.head_dim)));
+        }
+        let (heads, shared) = (config.num_attention_heads, config.key_value_heads());
+        if heads % shared != 0 {
+            let reason = format!("num_attention_heads is {heads}, not a multiple of num_key_value_heads, {shared}");
+            return Err(Error::config(path, reason));
+        }
+        if config.num_hidden_layers < 4 {
+            let reason = format!("num_hidden_layers is {}; at least 4 are needed", config.num_hidden_layers);
+            return Err(Error::config(path, reason));
+        }
+        Ok(config)
+    }
+
+    /// Heads of keys and values, each shared by several query heads.
+    #[must_use]
+    pub fn key_value_heads(&self) -> usize {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    /// Base of the rotary frequencies, from either of its spellings.
+    #[must_use]
+    pub fn rope_base(&self) -> f64 {
+        self.rope_parameters.as_ref().and_then(|r| r.rope_theta).or(self.rope_theta).unwrap_or(10_000.0)
+    }
+
+    /// The hidden states that the transformer reads: after so many layers each.
+    ///
+    /// klein reads (9, 18, 27) of the published encoders' 36 layers, which are the quarter points; a smaller encoder
+    /// is read at its own. Never after the last layer: there the library has already applied the final norm.
+    #[must_use]
+    pub fn taps(&self) -> [usize; 3] {
+        let layers = self.num_hidden_layers;
+        if layers >= 28 { [9, 18, 27] } else { [layers / 4, layers / 2, layers * 3 / 4] }
+    }
+}
+
+impl SchedulerConfig {
+    /// Reads `path` and refuses what [`sigmas`](super::scheduler::sigmas) does not implement.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let config: Self = read_json(path)?;
+        require(path, "time_shift_type", &config.time_shift_type.as_str(), &["exponential"])?;
+        for (key, value) in [
+            ("invert_sigmas", config.invert_sigmas),
+            ("use_karras_sigmas", config.use_karras_sigmas),
+            ("use_exponential_sigmas", config.use_exponential_sigmas),
+            ("use_beta_sigmas", config.use_beta_sigmas),
+            ("use_flow_sigmas", config.use_flow_sigmas),
+            ("stochastic_sampling", config.stochastic_sampling),
+        ] {
+            require(path, key, &value, &[false])?;
+        }
+        if let Some(terminal) = config.shift_terminal.filter(|&t| t != 0.0) {
+            return Err(Error::config(path, format!("shift_terminal is {terminal}; only null is supported")));
+        }
+        require_positive(path, "num_train_timesteps", config.num_train_timesteps as usize)?;
+        Ok(config)
+    }
+}
+
+fn require<T: PartialEq + std::fmt::Debug>(path: &Path, key: &str, value: &T, supported: &[T]) -> Result<()> {
+    if supported.contains(value) {
+        return Ok(());
+    }
+    let supported = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" or ");
+    Err(Error::config(path, format!("{key} is {value:?}; only {supported} is supported")))
+}
+
+fn require_positive(path: &Path, key: &str, value: usize) -> Result<()> {
+    if value > 0 { Ok(()) } else { Err(Error::config(path, format!("{key} is 0 or empty"))) }
+}
+
+impl Default for TransformerConfig {
+    fn default() -> Self {
+        Self {
+            patch_size: 1,
+            out_channels: None,
+            in_channels: 128,
+            num_layers: 8,
+            num_single_layers: 48,
+            attention_head_dim: 128,
+            num_attention_heads: 48,
+            joint_attention_dim: 15_360,
+            timestep_guidance_channels: 256,
+            mlp_ratio: 3.0,
+            axes_dims_rope: vec![32; 4],
+            rope_theta: 2000.0,
+            eps: 1e-6,
+            guidance_embeds: true,
+        }
+    }
+}
+
+impl Default for VaeConfig {
+    fn default() -> Self {
+        Self {
+            act_fn: "silu".to_owned(),
+            down_block_types: None,
+            up_block_types: None,
+            patch_size: vec![2, 2],
+            sample_size: Side::Square(1024),
+            decoder_block_out_channels: None,
+            in_channels: 3,
+            out_channels: 3,
+            block_out_channels: vec![128, 256, 512, 512],
+            layers_per_block: 2,
+            latent_channels: 32,
+            norm_num_groups: 32,
+            use_quant_conv: true,
+            use_post_quant_conv: true,
+            mid_block_add_attention: true,
+            batch_norm_eps: 1e-4,
+        }
+    }
+}
+
+impl Default for TextEncoderConfig {
+    fn default() -> Self {
+        Self {
+            model_type: "qwen3".to_owned(),
+            hidden_act: "silu".to_owned(),
+            use_sliding_window: false,
+            layer_types: None,
+            rope_theta: None,
+            rope_parameters: None,
+            rope_scaling: None,
+            num_key_value_heads: Some(32),
+            vocab_size: 151_936,
+            hidden_size: 4096,
+            intermediate_size: 22_016,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            head_dim: 128,
+            rms_norm_eps: 1e-6,
+            attention_bias: false,
+        }
+    }
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            time_shift_type: "exponential".to_owned(),
+            shift_terminal: None,
+            invert_sigmas: false,
+            use_karras_sigmas: false,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            use_flow_sigmas: false,
+            stochastic_sampling: false,
+            num_train_timesteps: 1000,
+            shift: 1.0,
+            use_dynamic_shifting: false,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The diffusion transformer (`Flux2Transformer2DModel`).
+
+use candle_core::{DType, Device, Result as Built, Tensor};
+use candle_nn::{Linear, Module, VarBuilder, linear_no_bias, ops::layer_norm};
+
+use super::{
+    blocks::{DoubleBlock, Modulator, SingleBlock},
+    config::TransformerConfig,
+    rope::{Rope, grid_positions, text_positions},
+};
+use crate::{
+    error::Result,
+    yield_point::{Site, YieldPoint},
+};
+
+/// Predicts the velocity, noise minus picture, of noisy latent tokens.
+pub struct Transformer {
+    time: TimeEmbedder,
+    guidance: Option<TimeEmbedder>,
+    image_modulator: Modulator,
+    text_modulator: Modulator,
+    single_modulator: Modulator,
+    image_in: Linear,
+    text_in: Linear,
+    double_blocks: Vec<DoubleBlock>,
+    single_blocks: Vec<SingleBlock>,
+    norm_out: Linear,
+    image_out: Linear,
+    config: TransformerConfig,
+    device: Device,
+    dtype: DType,
+}
+
+/// Latents of a reference picture: clean tokens (1, rows * columns, C).
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// The tokens, row by row.
+    pub tokens: Tensor,
+    /// Rows of tokens.
+    pub rows: usize,
+    /// Tokens in a row.
+    pub columns: usize,
+}
+
+/// What stays the same over the steps of a run: the embedded text and references, and the rotary tables.
+pub struct Context {
+    text: Tensor,
+    references: Option<Tensor>,
+    rope: Rope,
+}
+
+impl Transformer {
+    /// Builds the transformer.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing or of another shape.
+    pub fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Built<Self> {
+        let width = config.width();
+        let embedders = vb.pp("time_guidance_embed");
+        let embedder = |name: &str| TimeEmbedder::new(config, embedders.pp(name));
+        let blocks = vb.pp("transformer_blocks");
+        let single_blocks = vb.pp("single_transformer_blocks");
+        Ok(Self {
+            time: embedder("timestep_embedder")?,
+            guidance: config.guidance_embeds.then(|| embedder("guidance_embedder")).transpose()?,
+            image_modulator: Modulator::new(width, 2, vb.pp("double_stream_modulation_img"))?,
+            text_modulator: Modulator::new(width, 2, vb.pp("double_stream_modulation_txt"))?,
+            single_modulator: Modulator::new(width, 1, vb.pp("single_stream_modulation"))?,
+            image_in: linear_no_bias(config.in_channels, width, vb.pp("x_embedder"))?,
+            text_in: linear_no_bias(config.joint_attention_dim, width, vb.pp("context_embedder"))?,
+            double_blocks: (0..config.num_layers)
+                .map(|i| DoubleBlock::new(config, blocks.pp(i)))
+                .collect::<Built<_>>()?,
+            single_blocks: (0..config.num_single_layers)
+                .map(|i| SingleBlock::new(config, single_blocks.pp(i)))
+                .collect::<Built<_>>()?,
+            norm_out: linear_no_bias(width, 2 * width, vb.pp("norm_out.linear"))?,
+            image_out: linear_no_bias(width, config.in_channels, vb.pp("proj_out"))?,
+            config: config.clone(),
+            device: vb.device().clone(),
+            dtype: vb.dtype(),
+        })
+    }
+
+    /// Prepares a run for a picture of `rows` x `columns` tokens.
+    ///
+    /// `text` is (B, T, `joint_attention_dim`); the references serve the whole batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`](crate::Error::Device) if shapes do not fit the configuration or the device fails.
+    pub fn context(&self, text: &Tensor, rows: usize, columns: usize, references: &[Reference]) -> Result<Context> {
+        let mut positions: Vec<_> = text_positions(text.dim(1)?).chain(grid_positions(0, rows, columns)).collect();
+        for (time, reference) in (10..).step_by(10).zip(references) {
+            positions.extend(grid_positions(time, reference.rows, reference.columns));
+        }
+        let rope = Rope::new(&positions, &self.config.axes_dims_rope, self.config.rope_theta, &self.device)?;
+        let embedded = if references.is_empty() {
+            None
+        } else {
+            let tokens: Vec<_> = references.iter().map(|r| &r.tokens).collect();
+            let embedded = self.image_in.forward(&Tensor::cat(&tokens, 1)?.to_dtype(self.dtype)?)?;
+            let (_, count, width) = embedded.dims3()?;
+            Some(embedded.expand((text.dim(0)?, count, width))?.contiguous()?)
+        };
+        let text = self.text_in.forward(&text.to_dtype(self.dtype)?.contiguous()?)?;
+        Ok(Context { text, references: embedded, rope })
+    }
+
+    /// The velocity of `tokens`, (B, L, C), at noise level `sigma`, of the same shape.
+    ///
+    /// `guidance` is embedded if the model was made for it (`guidance_embeds`) and has no effect otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`](crate::Error::Interrupted), [`Error::Device`](crate::Error::Device).
+    pub fn forward(
+        &self,
+        tokens: &Tensor,
+        context: &Context,
+        sigma: f32,
+        guidance: Option<f32>,
+        observer: &dyn YieldPoint,
+    ) -> Result<Tensor> {
+        let mut embedding = self.time.forward(sigma * 1000.0, &self.device, self.dtype)?;
+        if let (Some(embedder), Some(guidance)) = (&self.guidance, guidance) {
+            embedding = (embedding + embedder.forward(guidance * 1000.0, &self.device, self.dtype)?)?;
+        }
+        let activated = embedding.silu()?;
+        let image_modulation = self.image_modulator.forward(&activated)?;
+        let text_modulation = self.text_modulator.forward(&activated)?;
+        let [single_modulation] = self.single_modulator.forward(&activated)?;
+
+        let length = tokens.dim(1)?;
+        let mut image = self.image_in.forward(tokens)?;
+        if let Some(references) = &context.references {
+            image = Tensor::cat(&[&image, references], 1)?;
+        }
+        let mut text = context.text.clone();
+        for block in &self.double_blocks {
+            observer.reach(Site::Block)?;
+            (image, text) = block.forward(&image, &text, (&image_modulation, &text_modulation), &context.rope)?;
+        }
+        let mut both = Tensor::cat(&[&text, &image], 1)?;
+        for block in &self.single_blocks {
+            observer.reach(Site::Block)?;
+            both = block.forward(&both, &single_modulation, &context.rope)?;
+        }
+        // Only the noisy tokens are read out; text and references were there to be attended to.
+        let image = both.narrow(1, text.dim(1)?, length)?.contiguous()?;
+        let width = self.config.width();
+        let values = self.norm_out.forward(&activated)?.squeeze(0)?;
+        // Here, unlike in the blocks, the scale comes before the shift.
+        let (scale, shift) = ((values.narrow(0, 0, width)? + 1.0)?, values.narrow(0, width, width)?);
+        let normed = layer_norm(&image, &scale, &shift, self.config.eps as f32)?;
+        Ok(self.image_out.forward(&normed)?)
+    }
+}
+
+/// `Timesteps` and `TimestepEmbedding`: a number as a sinusoid, through two layers.
+struct TimeEmbedder {
+    first: Linear,
+    second: Linear,
+    channels: usize,
+}
+
+impl TimeEmbedder {
+    fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Built<Self> {
+        let (channels, width) = (config.timestep_guidance_channels, config.width());
+        Ok(Self {
+            first: linear_no_bias(channels, width, vb.pp("linear_1"))?,
+            second: linear_no_bias(width, width, vb.pp("linear_2"))?,
+            channels,
+        })
+    }
+
+    /// (1, D). The sinusoid is computed in `f32`, cosines first.
+    fn forward(&self, value: f32, device: &Device, dtype: DType) -> Built<Tensor> {
+        let half = self.channels / 2;
+        let frequency = |i: usize| (-(10_000f64.ln() as f32) * i as f32 / half as f32).exp();
+        let angles: Vec<f32> = (0..half).map(|i| value * frequency(i)).collect();
+        let wave: Vec<f32> = angles.iter().map(|a| a.cos()).chain(angles.iter().map(|a| a.sin())).collect();
+        let wave = Tensor::from_vec(wave, (1, self.channels), device)?.to_dtype(dtype)?;
+        self.second.forward(&self.first.forward(&wave)?.silu()?)
+    }
+}

@@ -1,0 +1,177 @@
+//! The building blocks of the VAE.
+
+use candle_core::{Module, Result, Tensor};
+use candle_nn::{Conv2d, Conv2dConfig, GroupNorm, Linear, VarBuilder, conv2d, group_norm, linear};
+
+use crate::attention::attend;
+
+/// diffusers' fixed epsilon of the VAE's group norms.
+const EPS: f64 = 1e-6;
+
+pub(super) fn conv3x3(from: usize, to: usize, vb: VarBuilder<'_>) -> Result<Conv2d> {
+    conv2d(from, to, 3, Conv2dConfig { padding: 1, ..Conv2dConfig::default() }, vb)
+}
+
+pub(super) fn conv1x1(from: usize, to: usize, vb: VarBuilder<'_>) -> Result<Conv2d> {
+    conv2d(from, to, 1, Conv2dConfig::default(), vb)
+}
+
+pub(super) fn norm(groups: usize, channels: usize, vb: VarBuilder<'_>) -> Result<GroupNorm> {
+    group_norm(groups, channels, EPS, vb)
+}
+
+/// `ResnetBlock2D` without a time embedding.
+pub(super) struct ResnetBlock {
+    first_norm: GroupNorm,
+    first: Conv2d,
+    second_norm: GroupNorm,
+    second: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl ResnetBlock {
+    pub(super) fn new(from: usize, to: usize, groups: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            first_norm: norm(groups, from, vb.pp("norm1"))?,
+            first: conv3x3(from, to, vb.pp("conv1"))?,
+            second_norm: norm(groups, to, vb.pp("norm2"))?,
+            second: conv3x3(to, to, vb.pp("conv2"))?,
+            shortcut: (from != to).then(|| conv1x1(from, to, vb.pp("conv_shortcut"))).transpose()?,
+        })
+    }
+
+    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let inner = self.first.forward(&self.first_norm.forward(xs)?.silu()?)?;
+        let inner = self.second.forward(&self.second_norm.forward(&inner)?.silu()?)?;
+        match &self.shortcut {
+            Some(shortcut) => shortcut.forward(xs)? + inner,
+            None => xs + inner,
+        }
+    }
+}
+
+/// `UNetMidBlock2D`: at the lowest resolution, all positions attend to each other with a single head.
+pub(super) struct MidBlock {
+    before: ResnetBlock,
+    attention: Option<SpatialAttention>,
+    after: ResnetBlock,
+}
+
+impl MidBlock {
+    pub(super) fn new(channels: usize, groups: usize, attention: bool, vb: VarBuilder<'_>) -> Result<Self> {
+        let resnets = vb.pp("resnets");
+        Ok(Self {
+            before: ResnetBlock::new(channels, channels, groups, resnets.pp(0))?,
+            attention: attention.then(|| SpatialAttention::new(channels, groups, vb.pp("attentions.0"))).transpose()?,
+            after: ResnetBlock::new(channels, channels, groups, resnets.pp(1))?,
+        })
+    }
+
+    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let mut xs = self.before.forward(xs)?;
+        if let Some(attention) = &self.attention {
+            xs = attention.forward(&xs)?;
+        }
+        self.after.forward(&xs)
+    }
+}
+
+struct SpatialAttention {
+    norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+}
+
+impl SpatialAttention {
+    fn new(channels: usize, groups: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let layer = |name: &str| linear(channels, channels, vb.pp(name));
+        Ok(Self {
+            norm: norm(groups, channels, vb.pp("group_norm"))?,
+            query: layer("to_q")?,
+            key: layer("to_k")?,
+            value: layer("to_v")?,
+            output: layer("to_out.0")?,
+        })
+    }
+
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let (batch, channels, rows, columns) = xs.dims4()?;
+        let tokens = self.norm.forward(xs)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let head = |layer: &Linear| layer.forward(&tokens)?.unsqueeze(1);
+        let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
+        let mixed = attend(&query, &key, &value, None, (channels as f64).powf(-0.5))?;
+        let mixed = self.output.forward(&mixed)?.transpose(1, 2)?.reshape((batch, channels, rows, columns))?;
+        xs + mixed
+    }
+}
+
+/// `DownEncoderBlock2D`.
+pub(super) struct DownBlock {
+    resnets: Vec<ResnetBlock>,
+    downsample: Option<Conv2d>,
+}
+
+impl DownBlock {
+    pub(super) fn new(
+        (from, to): (usize, usize),
+        groups: usize,
+        layers: usize,
+        halve: bool,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        let stride = Conv2dConfig { stride: 2, ..Conv2dConfig::default() };
+        Ok(Self {
+            resnets: resnets((from, to), groups, layers, &vb)?,
+            downsample: halve.then(|| conv2d(to, to, 3, stride, vb.pp("downsamplers.0.conv"))).transpose()?,
+        })
+    }
+
+    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs))?;
+        match &self.downsample {
+            // Padding only on the right and at the bottom.
+            Some(conv) => conv.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
+            None => Ok(xs),
+        }
+    }
+}
+
+/// `UpDecoderBlock2D`.
+pub(super) struct UpBlock {
+    resnets: Vec<ResnetBlock>,
+    upsample: Option<Conv2d>,
+}
+
+impl UpBlock {
+    pub(super) fn new(
+        (from, to): (usize, usize),
+        groups: usize,
+        layers: usize,
+        double: bool,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        Ok(Self {
+            resnets: resnets((from, to), groups, layers, &vb)?,
+            upsample: double.then(|| conv3x3(to, to, vb.pp("upsamplers.0.conv"))).transpose()?,
+        })
+    }
+
+    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs))?;
+        match &self.upsample {
+            Some(conv) => {
+                let (_, _, rows, columns) = xs.dims4()?;
+                conv.forward(&xs.upsample_nearest2d(2 * rows, 2 * columns)?)
+            }
+            None => Ok(xs),
+        }
+    }
+}
+
+/// `layers` resnets, the first of which changes the number of channels.
+fn resnets((from, to): (usize, usize), groups: usize, layers: usize, vb: &VarBuilder<'_>) -> Result<Vec<ResnetBlock>> {
+    let vb = vb.pp("resnets");
+    (0..layers).map(|i| ResnetBlock::new(if i == 0 { from } else { to }, to, groups, vb.pp(i))).collect()
+}

@@ -1,0 +1,24 @@
+//! FLUX.2 klein and ViLT in candle, loading Hugging Face directories unchanged.
+//!
+//! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
+//! pictures. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
+//! [`Error::Config`], never a silently different result. Long work calls a [`YieldPoint`] at short intervals and can
+//! be stopped there. [`catalog::scan`] finds the models in a set of directories.
+
+pub mod attention;
+pub mod catalog;
+pub mod error;
+pub mod flux2;
+pub mod loader;
+pub mod noise;
+pub mod norm;
+pub mod picture;
+pub mod resample;
+pub mod tokenizer;
+pub mod vilt;
+pub mod yield_point;
+
+pub use catalog::{Entry, Kind, scan};
+pub use error::{Error, Result};
+pub use picture::Picture;
+pub use yield_point::{Interrupted, Site, Unobserved, YieldPoint};
