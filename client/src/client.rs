@@ -64,10 +64,9 @@ impl Client {
         let count = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
         let descriptors = pictures.into_iter().map(Into::into).collect();
         let request = Request::Submit { spec, pictures: count, attached };
-        match self.connection.call(&request, descriptors).await?.response {
-            Response::Accepted(job) => Ok(job),
-            other => Err(unexpected(&other)),
-        }
+        let response = self.connection.call(&request, descriptors).await?.response;
+        let Response::Accepted(job) = response else { return Err(unexpected(&response)) };
+        Ok(job)
     }
 
     /// Watches a job: its present state at once, then what changes, until it has ended.
@@ -156,10 +155,9 @@ impl Client {
     /// # Errors
     /// Those of every method.
     pub async fn list(&self, ended: bool, before: Option<JobId>, limit: u32) -> Result<Vec<JobView>, Error> {
-        match self.connection.call(&Request::List { ended, before, limit }, Vec::new()).await?.response {
-            Response::Jobs(jobs) => Ok(jobs),
-            other => Err(unexpected(&other)),
-        }
+        let response = self.connection.call(&Request::List { ended, before, limit }, Vec::new()).await?.response;
+        let Response::Jobs(jobs) = response else { return Err(unexpected(&response)) };
+        Ok(jobs)
     }
 
     /// The daemon at a glance.
@@ -167,17 +165,15 @@ impl Client {
     /// # Errors
     /// Those of every method.
     pub async fn status(&self) -> Result<StatusView, Error> {
-        match self.connection.call(&Request::Status, Vec::new()).await?.response {
-            Response::Status(status) => Ok(status),
-            other => Err(unexpected(&other)),
-        }
+        let response = self.connection.call(&Request::Status, Vec::new()).await?.response;
+        let Response::Status(status) = response else { return Err(unexpected(&response)) };
+        Ok(status)
     }
 
     async fn job(&self, request: &Request) -> Result<JobView, Error> {
-        match self.connection.call(request, Vec::new()).await?.response {
-            Response::Job(view) => Ok(view),
-            other => Err(unexpected(&other)),
-        }
+        let response = self.connection.call(request, Vec::new()).await?.response;
+        let Response::Job(view) = response else { return Err(unexpected(&response)) };
+        Ok(view)
     }
 }
 

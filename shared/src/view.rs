@@ -75,6 +75,7 @@ pub enum Activity {
 /// News of a watched job. The last one is [`Update::Done`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "short-lived, few at a time; a box would burden every reader")]
 pub enum Update {
     /// It waits.
     Queued {

@@ -1,0 +1,114 @@
+//! What each command does, but for `submit`.
+
+use clap::CommandFactory;
+use gpusched_client::{Client, Error, JobId, JobState, JobView};
+use serde_json::{Value, json};
+
+use crate::cli::{Cli, Command, Global, Target};
+use crate::failure::{Exit, Failure};
+use crate::follow::{conclude, follow};
+use crate::output::Output;
+use crate::{render, save, submit};
+
+/// Does what the command line says.
+pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Submit(what) => return submit::run(what, &global, output).await,
+        Command::Watch { job } => return watch(&connect(&global).await?, job, output).await,
+        Command::Status => status(&connect(&global).await?, output).await?,
+        Command::Jobs { all, limit } => jobs(&connect(&global).await?, all, limit, output).await?,
+        Command::Show { job } => {
+            let view = connect(&global).await?.show(job).await?;
+            print(&view, output, render::job::full)?;
+        }
+        Command::Fetch { job, target } => fetch(&global, job, &target, output).await?,
+        Command::Cancel { jobs } => return cancel(&connect(&global).await?, &jobs, output).await,
+        Command::Completions { shell } => {
+            // Into memory first: writing to a closed pipe would panic in there.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gpuctl", &mut script);
+            output.bytes(&script)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Connects to the daemon the user means.
+pub(crate) async fn connect(global: &Global) -> Result<Client, Error> {
+    match &global.socket {
+        Some(path) => Client::connect(path).await,
+        None => Client::connect_default().await,
+    }
+}
+
+async fn status(client: &Client, output: &Output) -> Result<(), Failure> {
+    let status = client.status().await?;
+    if output.json { output.document(&to_json(&status)?) } else { output.text(&render::status::full(&status)) }
+}
+
+async fn jobs(client: &Client, all: bool, limit: u32, output: &Output) -> Result<(), Failure> {
+    let mut jobs: Vec<JobView> = Vec::new();
+    let mut left = limit;
+    // The daemon gives as many as fit in a frame.
+    while left > 0 {
+        let page = client.list(all, jobs.last().map(|job| job.id), left).await?;
+        if page.is_empty() {
+            break;
+        }
+        left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
+        jobs.extend(page);
+    }
+    if output.json {
+        output.document(&to_json(&jobs)?)
+    } else if jobs.is_empty() {
+        output.note(if all { "no jobs" } else { "no jobs that have not ended; --all shows those that have" });
+        Ok(())
+    } else {
+        output.text(&render::job::list(&jobs, render::now_unix_ms()))
+    }
+}
+
+async fn watch(client: &Client, job: JobId, output: &Output) -> Result<Exit, Failure> {
+    let view = follow(client, job, output).await?;
+    let exit = conclude(&view, output)?;
+    if output.json {
+        output.document(&json!({ "result": view }))?;
+    } else if matches!(&view.state, JobState::Done(outcome) if outcome.blob().is_some()) {
+        output.note(&format!("job {job} is done; get the picture with `gpuctl fetch {job}`"));
+    }
+    Ok(exit)
+}
+
+async fn fetch(global: &Global, job: JobId, target: &Target, output: &Output) -> Result<(), Failure> {
+    save::check(target, output)?;
+    let client = connect(global).await?;
+    let png = client.fetch_bytes(job).await?;
+    let blob = gpusched_client::BlobRef { hash: gpusched_client::BlobHash::of(&png), bytes: png.len() as u64 };
+    match save::write(&png, job, target, output)? {
+        Some(file) if output.json => output.document(&json!({ "blob": blob, "file": file.to_string_lossy() })),
+        Some(file) => output.text(&file.display().to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Cancels all it can; the first refusal decides how gpuctl ends.
+async fn cancel(client: &Client, jobs: &[JobId], output: &Output) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
+    for &job in jobs {
+        match client.cancel(job).await {
+            Ok(view) => print(&view, output, |view| format!("job {job}: {}", render::job::cancelled(view)))?,
+            Err(refusal @ Error::Rejected(_)) => exit = Failure::from(refusal).report(output),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(exit)
+}
+
+fn print(view: &JobView, output: &Output, words: impl FnOnce(&JobView) -> String) -> Result<(), Failure> {
+    if output.json { output.document(&to_json(view)?) } else { output.text(&words(view)) }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(value).map_err(|e| Failure::System(e.into()))
+}

@@ -1,0 +1,61 @@
+//! Watching a job until it ends, and telling how it did.
+
+use gpusched_client::{Client, FailureKind, JobId, JobState, JobView, Outcome, Update};
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::render::progress::Progress;
+use crate::render::{clean, table};
+
+/// Shows a job's progress until it has ended; how it then is.
+pub(crate) async fn follow(client: &Client, job: JobId, output: &Output) -> Result<JobView, Failure> {
+    let mut watch = client.watch(job).await?;
+    let mut progress = Progress::new(job, output);
+    loop {
+        match watch.next().await? {
+            Some(Update::Done(view)) => return Ok(view),
+            Some(update @ (Update::Queued { .. } | Update::Running { .. })) => progress.show(&update)?,
+            None => return Err(gpusched_client::Error::Disconnected.into()),
+        }
+    }
+}
+
+/// Says what there is to say about an ended job, but for its picture.
+pub(crate) fn conclude(view: &JobView, output: &Output) -> Result<Exit, Failure> {
+    let JobState::Done(outcome) = &view.state else {
+        return Err(gpusched_client::Error::Protocol(format!("job {} is done, but has no outcome", view.id)).into());
+    };
+    if !output.json {
+        tell(view, outcome, output)?;
+    }
+    Ok(outcome.into())
+}
+
+fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failure> {
+    let id = view.id;
+    match outcome {
+        Outcome::Image { truncated_tokens: 0, .. } => {}
+        Outcome::Image { truncated_tokens: n, .. } => {
+            output.note(&format!("the prompt is {n} tokens longer than the model reads; the end was ignored"));
+        }
+        Outcome::Answers(answers) => match answers.as_slice() {
+            [] => output.note(&format!("job {id} has no answer")),
+            [best] => output.text(&clean(&best.label))?,
+            answers => {
+                let rows = answers.iter().map(|a| vec![clean(&a.label), format!("{:.3}", a.score)]).collect();
+                output.text(&table(&["ANSWER", "SCORE"], rows))?;
+            }
+        },
+        Outcome::Failed { kind, message } => {
+            let remedy = match kind {
+                FailureKind::Input => "change the request",
+                FailureKind::Model => "see to the models directory",
+                FailureKind::Engine => "see `journalctl -u gpusched`, or submit it again",
+            };
+            output.complain(&format!("job {id} failed: {kind}: {}; {remedy}", clean(message)));
+        }
+        Outcome::Cancelled => output.complain(&format!("job {id} was cancelled")),
+        Outcome::Expired => output.complain(&format!("job {id} expired: its deadline passed; give it more time")),
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! A job's progress while it runs: a bar on a terminal, else lines, both on standard error; JSON on standard output.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use gpusched_client::shared::view::Activity;
+use gpusched_client::{JobId, Update};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::job::{doing, queued};
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// How often a bar shows that it lives.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Shows updates the way the user can read them. A bar goes away with it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    job: JobId,
+    output: Output,
+    style: Style,
+}
+
+#[derive(Debug)]
+enum Style {
+    Silent,
+    Json,
+    Lines(Pace),
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// Nothing is shown yet.
+    pub(crate) fn new(job: JobId, output: &Output) -> Self {
+        let style = if output.json {
+            Style::Json
+        } else if output.quiet {
+            Style::Silent
+        } else if io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(TICK);
+            Style::Bar(bar)
+        } else {
+            Style::Lines(Pace::default())
+        };
+        Self { job, output: *output, style }
+    }
+
+    /// Shows what is new.
+    pub(crate) fn show(&mut self, update: &Update) -> Result<(), Failure> {
+        match &mut self.style {
+            Style::Silent => {}
+            Style::Json => self.output.document(&json!({ "update": update }))?,
+            Style::Lines(pace) => {
+                if pace.is_worth_a_line(update) {
+                    self.output.note(&format!("job {}: {}", self.job, words(update)));
+                }
+            }
+            Style::Bar(bar) => draw(bar, self.job, update),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Style::Bar(bar) = &self.style {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn words(update: &Update) -> String {
+    match update {
+        Update::Queued { ahead } => queued(*ahead),
+        Update::Running { activity, .. } => doing(*activity),
+        Update::Done(_) => "ended".to_owned(),
+    }
+}
+
+fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
+    let template = match update {
+        Update::Running { activity: Activity::Loading { done, of } | Activity::Working { done, of }, .. } => {
+            bar.set_length(u64::from(*of));
+            bar.set_position(u64::from(*done));
+            "{spinner} {msg} {bar:30} {elapsed}"
+        }
+        Update::Queued { .. } | Update::Done(_) => "{spinner} {msg} {elapsed}",
+    };
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_message(format!("job {job}: {}", words(update)));
+}
+
+/// Keeps lines few: one for each new place in the queue, and one for each tenth of what a lane does.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Mark>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Mark {
+    Queued(u32),
+    Loading(u64),
+    Working(u64),
+    Ended,
+}
+
+impl Pace {
+    fn is_worth_a_line(&mut self, update: &Update) -> bool {
+        let tenths = |done: u32, of: u32| u64::from(done) * 10 / u64::from(of.max(1));
+        let mark = match update {
+            Update::Queued { ahead } => Mark::Queued(*ahead),
+            Update::Running { activity: Activity::Loading { done, of }, .. } => Mark::Loading(tenths(*done, *of)),
+            Update::Running { activity: Activity::Working { done, of }, .. } => Mark::Working(tenths(*done, *of)),
+            Update::Done(_) => Mark::Ended,
+        };
+        let new = self.last.as_ref() != Some(&mark);
+        self.last = Some(mark);
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn working(done: u32, of: u32) -> Update {
+        Update::Running { lane: 0, activity: Activity::Working { done, of } }
+    }
+
+    #[test]
+    fn few_steps_get_a_line_each_and_many_a_line_a_tenth() {
+        let lines = |of| {
+            let mut pace = Pace::default();
+            (0..=of).filter(|&done| pace.is_worth_a_line(&working(done, of))).count()
+        };
+        assert_eq!((lines(4), lines(10), lines(500)), (5, 11, 11));
+    }
+
+    #[test]
+    fn the_same_news_twice_is_said_once() {
+        let mut pace = Pace::default();
+        let news = [3, 3, 2, 2, 0].map(|ahead| pace.is_worth_a_line(&Update::Queued { ahead }));
+        assert_eq!(news, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn news_are_words() {
+        assert_eq!(words(&Update::Queued { ahead: 3 }), "queued, 3 ahead");
+        assert_eq!(words(&Update::Queued { ahead: 0 }), "queued, next");
+        assert_eq!(words(&working(4, 20)), "step 4 of 20");
+    }
+}

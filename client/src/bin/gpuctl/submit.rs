@@ -1,0 +1,110 @@
+//! `gpuctl submit`.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use gpusched_client::{Client, Error, JobId, JobState, JobView, Outcome, Picture};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::{Global, Submit};
+use crate::commands::connect;
+use crate::failure::{Exit, Failure};
+use crate::follow::{conclude, follow};
+use crate::output::Output;
+use crate::save;
+
+/// How long an interrupted gpuctl waits to hear that its job has ended.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Hands in a job and, unless told otherwise, waits for its result.
+pub(crate) async fn run(submit: Submit, global: &Global, output: &Output) -> Result<Exit, Failure> {
+    if let Some(picture) = submit.picture() {
+        save::check(&picture.target, output)?;
+    }
+    let pictures = submit.images().into_iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+    let client = connect(global).await?;
+    // An interrupt up to here ends this process, and with it the connection and an attached job.
+    let job = client.submit(submit.spec(), pictures, !submit.detach()).await?;
+    if output.json {
+        output.document(&json!({ "job": job }))?;
+    }
+    if submit.detach() {
+        if !output.json {
+            output.text(&job.to_string())?;
+        }
+        return Ok(Exit::Done);
+    }
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::System)?;
+    tokio::select! {
+        result = finish(&client, job, &submit, output) => result,
+        _ = interrupts.recv() => interrupted(&client, job, &mut interrupts, output).await,
+    }
+}
+
+fn open(path: &Path) -> Result<Picture, Error> {
+    if path == Path::new("-") {
+        Picture::from_reader(io::stdin().lock()).map_err(|source| Error::Picture { path: path.to_owned(), source })
+    } else {
+        Picture::open(path)
+    }
+}
+
+/// Waits for the job, and writes what it made.
+async fn finish(client: &Client, job: JobId, submit: &Submit, output: &Output) -> Result<Exit, Failure> {
+    let view = follow(client, job, output).await?;
+    let exit = conclude(&view, output)?;
+    let mut result = json!({ "result": view });
+    if let (JobState::Done(Outcome::Image { .. }), Some(picture)) = (&view.state, submit.picture()) {
+        let png = client.fetch_bytes(job).await?;
+        #[cfg(feature = "preview")]
+        if picture.preview && !output.json {
+            // The picture itself is safe: not being able to show it is no failure.
+            crate::preview::show(&png).unwrap_or_else(|e| output.note(&format!("no preview: {e}")));
+        }
+        if let Some(file) = save::write(&png, job, &picture.target, output)? {
+            if output.json {
+                result["file"] = json!(file.to_string_lossy());
+            } else {
+                output.text(&file.display().to_string())?;
+            }
+        }
+    }
+    if output.json {
+        output.document(&result)?;
+    }
+    Ok(exit)
+}
+
+/// Cancels the job, and waits a little to hear of it; a second interrupt ends the waiting.
+async fn interrupted(client: &Client, job: JobId, interrupts: &mut Signal, output: &Output) -> Result<Exit, Failure> {
+    let ended = async {
+        client.cancel(job).await?;
+        client.wait(job).await
+    };
+    let ended = tokio::select! {
+        view = ended => view.ok(),
+        _ = interrupts.recv() => None,
+        () = tokio::time::sleep(CANCEL_PATIENCE) => None,
+    };
+    if output.json {
+        if let Some(view) = ended {
+            output.document(&json!({ "result": view }))?;
+        }
+    } else {
+        output.note(&format!("interrupted: {}", fate(job, ended.as_ref())));
+    }
+    Ok(Exit::Interrupted)
+}
+
+fn fate(job: JobId, ended: Option<&JobView>) -> String {
+    match ended.map(|view| &view.state) {
+        Some(JobState::Done(Outcome::Cancelled)) => format!("job {job} is cancelled"),
+        Some(JobState::Done(outcome)) => {
+            format!("job {job} had ended before: {}; see `gpuctl show {job}`", outcome.word())
+        }
+        // The daemon cancels what is attached to a closed connection.
+        Some(JobState::Queued { .. } | JobState::Running { .. }) | None => format!("job {job} is being cancelled"),
+    }
+}
