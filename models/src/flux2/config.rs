@@ -86,24 +86,6 @@ pub struct TextEncoderConfig {
     pub attention_bias: bool,
 }
 
-/// `scheduler_config.json` of a `FlowMatchEulerDiscreteScheduler`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "the names and meanings are diffusers'")]
-pub struct SchedulerConfig {
-    time_shift_type: String,
-    shift_terminal: Option<f64>,
-    invert_sigmas: bool,
-    use_karras_sigmas: bool,
-    use_exponential_sigmas: bool,
-    use_beta_sigmas: bool,
-    use_flow_sigmas: bool,
-    stochastic_sampling: bool,
-    pub num_train_timesteps: u32,
-    pub shift: f64,
-    pub use_dynamic_shifting: bool,
-}
-
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Side {
@@ -162,7 +144,7 @@ impl TransformerConfig {
         if config.timestep_guidance_channels % 2 == 1 {
             return refuse("timestep_guidance_channels is odd; an even number is needed".to_owned());
         }
-        if config.in_channels % 4 != 0 {
+        if !config.in_channels.is_multiple_of(4) {
             return refuse(format!("in_channels is {}; latents of 2 x 2 need a multiple of 4", config.in_channels));
         }
         Ok(config)
@@ -311,34 +293,12 @@ impl TextEncoderConfig {
     }
 }
 
-impl SchedulerConfig {
-    /// Reads `path` and refuses what [`sigmas`](super::scheduler::sigmas) does not implement.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Missing`] or [`Error::Config`].
-    pub fn read(path: &Path) -> Result<Self> {
-        let config: Self = read_json(path)?;
-        require(path, "time_shift_type", &config.time_shift_type.as_str(), &["exponential"])?;
-        for (key, value) in [
-            ("invert_sigmas", config.invert_sigmas),
-            ("use_karras_sigmas", config.use_karras_sigmas),
-            ("use_exponential_sigmas", config.use_exponential_sigmas),
-            ("use_beta_sigmas", config.use_beta_sigmas),
-            ("use_flow_sigmas", config.use_flow_sigmas),
-            ("stochastic_sampling", config.stochastic_sampling),
-        ] {
-            require(path, key, &value, &[false])?;
-        }
-        if let Some(terminal) = config.shift_terminal.filter(|&t| t != 0.0) {
-            return Err(Error::config(path, format!("shift_terminal is {terminal}; only null is supported")));
-        }
-        require_positive(path, "num_train_timesteps", config.num_train_timesteps as usize)?;
-        Ok(config)
-    }
-}
-
-fn require<T: PartialEq + std::fmt::Debug>(path: &Path, key: &str, value: &T, supported: &[T]) -> Result<()> {
+pub(super) fn require<T: PartialEq + std::fmt::Debug>(
+    path: &Path,
+    key: &str,
+    value: &T,
+    supported: &[T],
+) -> Result<()> {
     if supported.contains(value) {
         return Ok(());
     }
@@ -346,7 +306,7 @@ fn require<T: PartialEq + std::fmt::Debug>(path: &Path, key: &str, value: &T, su
     Err(Error::config(path, format!("{key} is {value:?}; only {supported} is supported")))
 }
 
-fn require_positive(path: &Path, key: &str, value: usize) -> Result<()> {
+pub(super) fn require_positive(path: &Path, key: &str, value: usize) -> Result<()> {
     if value > 0 { Ok(()) } else { Err(Error::config(path, format!("{key} is 0 or empty"))) }
 }
 
@@ -413,24 +373,6 @@ impl Default for TextEncoderConfig {
             head_dim: 128,
             rms_norm_eps: 1e-6,
             attention_bias: false,
-        }
-    }
-}
-
-impl Default for SchedulerConfig {
-    fn default() -> Self {
-        Self {
-            time_shift_type: "exponential".to_owned(),
-            shift_terminal: None,
-            invert_sigmas: false,
-            use_karras_sigmas: false,
-            use_exponential_sigmas: false,
-            use_beta_sigmas: false,
-            use_flow_sigmas: false,
-            stochastic_sampling: false,
-            num_train_timesteps: 1000,
-            shift: 1.0,
-            use_dynamic_shifting: false,
         }
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    config::{PipelineConfig, SchedulerConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
-    reference, scheduler,
+    config::{PipelineConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
+    reference,
+    scheduler::{self, SchedulerConfig},
     text_encoder::TextEncoder,
     transformer::{Reference, Transformer},
     vae::Vae,

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(target_size(640, 480, &config), (512, 384));
         assert_eq!(target_size(480, 640, &config), (384, 512));
         assert_eq!(target_size(100, 100, &config), (384, 384));
-        assert_eq!(target_size(4000, 1000, &config), (608, 128));
+        assert_eq!(target_size(4000, 1000, &config), (608, 160));
         assert_eq!(target_size(100_000, 10, &config).1, 0);
     }
 
