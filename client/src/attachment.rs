@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn errors_name_the_file() {
         let error = Picture::open("/nonexistent/x.png").expect_err("no such file");
-        assert_eq!(error.to_string(), "picture /nonexistent/x.png: No such file or directory (os error 2)");
+        assert!(error.to_string().starts_with("cannot read picture /nonexistent/x.png: No such file"), "{error}");
         assert!(Picture::open("/").is_err());
     }
 

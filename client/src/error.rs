@@ -43,7 +43,7 @@ pub enum Error {
         job: JobId,
     },
     /// A picture could not be read.
-    #[error("picture {}: {source}", path.display())]
+    #[error("cannot read picture {}: {source}; name a PNG, JPEG or WebP file", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
