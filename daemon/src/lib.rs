@@ -1,1 +1,10 @@
-//! Under construction.
+//! gpuschedd, the daemon. `ARCHITECTURE.md` beside this crate's manifest is the map.
+
+pub mod blobs;
+pub mod config;
+pub mod demo;
+pub mod driver;
+pub mod journal;
+pub mod serve;
+pub mod server;
+pub mod telemetry;

@@ -1,4 +1,5 @@
-//! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO.
+//! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO, but
+//! for [`socket`], which carries frames and descriptors and is behind a feature of that name.
 //!
 //! Read in this order: [`spec`] (what a client asks for), [`outcome`] (what it gets), [`view`] (what it sees
 //! meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
@@ -12,6 +13,8 @@ pub mod outcome;
 pub mod rejection;
 pub mod request;
 pub mod response;
+#[cfg(feature = "socket")]
+pub mod socket;
 pub mod spec;
 pub mod view;
 

@@ -10,7 +10,9 @@ use crate::id::JobId;
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Rejection {
     /// The two sides share no protocol version.
-    #[error("protocol version not supported: the daemon speaks {least} to {most}; install matching versions of gpuctl and gpuschedd")]
+    #[error(
+        "protocol version not supported: the daemon speaks {least} to {most}; install matching versions of gpuctl and gpuschedd"
+    )]
     Version {
         /// The oldest the daemon speaks.
         least: u16,

@@ -56,6 +56,8 @@ pub enum JobState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum Activity {
+    /// Nothing that could be counted yet.
+    Starting,
     /// Reads weight files.
     Loading {
         /// Files read.
@@ -63,7 +65,7 @@ pub enum Activity {
         /// Files to read.
         of: u32,
     },
-    /// Takes diffusion steps (one step for a task that has none).
+    /// Takes diffusion steps.
     Working {
         /// Steps taken.
         done: u32,

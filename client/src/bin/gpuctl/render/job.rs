@@ -54,6 +54,7 @@ pub(crate) fn queued(ahead: u32) -> String {
 /// What a lane does for a job.
 pub(crate) fn doing(activity: Activity) -> String {
     match activity {
+        Activity::Starting => "starting".to_owned(),
         Activity::Loading { done, of } => format!("loading, file {done} of {of}"),
         Activity::Working { done, of } => format!("step {done} of {of}"),
     }

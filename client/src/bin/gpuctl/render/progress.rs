@@ -87,7 +87,9 @@ fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
             bar.set_position(u64::from(*done));
             "{spinner} {msg} {bar:30} {elapsed}"
         }
-        Update::Queued { .. } | Update::Done(_) => "{spinner} {msg} {elapsed}",
+        Update::Running { activity: Activity::Starting, .. } | Update::Queued { .. } | Update::Done(_) => {
+            "{spinner} {msg} {elapsed}"
+        }
     };
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_message(format!("job {job}: {}", words(update)));
@@ -102,6 +104,7 @@ struct Pace {
 #[derive(Debug, PartialEq, Eq)]
 enum Mark {
     Queued(u32),
+    Starting,
     Loading(u64),
     Working(u64),
     Ended,
@@ -112,6 +115,7 @@ impl Pace {
         let tenths = |done: u32, of: u32| u64::from(done) * 10 / u64::from(of.max(1));
         let mark = match update {
             Update::Queued { ahead } => Mark::Queued(*ahead),
+            Update::Running { activity: Activity::Starting, .. } => Mark::Starting,
             Update::Running { activity: Activity::Loading { done, of }, .. } => Mark::Loading(tenths(*done, *of)),
             Update::Running { activity: Activity::Working { done, of }, .. } => Mark::Working(tenths(*done, *of)),
             Update::Done(_) => Mark::Ended,

@@ -1,0 +1,136 @@
+//! The models there are, as the engine reported them, and what a job needs to know of its model.
+
+use gpusched_shared::{JobSpec, Rejection, Size, Task, TaskKind};
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Its name: that of its directory.
+    pub name: String,
+    /// Its architecture, for example `flux2-klein`.
+    pub kind: String,
+    /// What it can do.
+    pub tasks: Vec<TaskKind>,
+    /// Bytes of its weight files.
+    pub bytes: u64,
+    /// The picture size it makes where none is asked for.
+    pub default_size: Size,
+    /// Sides of a picture must be multiples of this.
+    pub size_multiple: u32,
+    /// Diffusion steps where none are asked for.
+    pub default_steps: u32,
+    /// Guidance where none is asked for, in thousandths.
+    pub default_guidance_milli: u32,
+}
+
+/// The models there are, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalog(Vec<ModelInfo>);
+
+impl Catalog {
+    /// A catalog of `models`.
+    pub fn new(mut models: Vec<ModelInfo>) -> Self {
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Self(models)
+    }
+
+    /// The models, sorted by name.
+    pub fn models(&self) -> &[ModelInfo] {
+        &self.0
+    }
+
+    /// Fills in everything a client left open: the model (the first that can do the task), seed, steps, size, guidance.
+    ///
+    /// # Errors
+    /// [`Rejection::UnknownModel`], [`Rejection::WrongModel`], or [`Rejection::BadSpec`] for a size that the model's VAE
+    /// cannot make.
+    pub fn resolve(&self, mut spec: JobSpec, seed: u64) -> Result<JobSpec, Rejection> {
+        let model = self.choose(&spec)?;
+        spec.model = Some(model.name.clone());
+        if let Task::Txt2Img(image) | Task::Img2Img(image) = &mut spec.task {
+            let size = *image.size.get_or_insert(model.default_size);
+            image.seed.get_or_insert(seed);
+            image.steps.get_or_insert(model.default_steps);
+            image.guidance.get_or_insert(model.default_guidance_milli as f32 / 1000.0);
+            let multiple = model.size_multiple.max(1);
+            if size.width % multiple != 0 || size.height % multiple != 0 {
+                let (name, down) = (&model.name, |side: u32| (side / multiple).max(1) * multiple);
+                let (width, height) = (down(size.width), down(size.height));
+                return Err(Rejection::BadSpec {
+                    field: "size".to_owned(),
+                    reason: format!("{size} is not a multiple of {multiple}, as {name} needs; try {width}x{height}"),
+                });
+            }
+        }
+        Ok(spec)
+    }
+
+    fn choose(&self, spec: &JobSpec) -> Result<&ModelInfo, Rejection> {
+        let task = spec.task.kind();
+        let able = |model: &&ModelInfo| model.tasks.contains(&task);
+        match &spec.model {
+            None => self.0.iter().find(able).ok_or_else(|| Rejection::UnknownModel {
+                name: format!("any for {task}"),
+                available: self.names(|_| true),
+            }),
+            Some(name) => {
+                let model = self.0.iter().find(|model| &model.name == name).ok_or_else(|| Rejection::UnknownModel {
+                    name: name.clone(),
+                    available: self.names(|model| able(&model)),
+                })?;
+                Some(model).filter(able).ok_or_else(|| Rejection::WrongModel {
+                    model: name.clone(),
+                    task: task.to_string(),
+                    available: self.names(|model| able(&model)),
+                })
+            }
+        }
+    }
+
+    fn names(&self, which: impl Fn(&ModelInfo) -> bool) -> String {
+        let names: Vec<&str> = self.0.iter().filter(|model| which(model)).map(|model| model.name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpusched_shared::ImageSpec;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let model = |name: &str, tasks: &[TaskKind]| ModelInfo {
+            name: name.to_owned(),
+            kind: "k".to_owned(),
+            tasks: tasks.to_vec(),
+            bytes: 1,
+            default_size: Size { width: 64, height: 64 },
+            size_multiple: 16,
+            default_steps: 20,
+            default_guidance_milli: 3000,
+        };
+        Catalog::new(vec![model("vilt", &[TaskKind::Vqa]), model("flux", &[TaskKind::Txt2Img, TaskKind::Img2Img])])
+    }
+
+    fn txt2img(model: Option<&str>, size: Option<Size>) -> JobSpec {
+        let image = ImageSpec { prompt: "x".to_owned(), seed: None, steps: None, size, guidance: None };
+        JobSpec { task: Task::Txt2Img(image), model: model.map(str::to_owned), deadline_ms: None }
+    }
+
+    #[test]
+    fn fills_in_what_is_open() {
+        let spec = catalog().resolve(txt2img(None, None), 7).expect("flux does it");
+        let Task::Txt2Img(image) = spec.task else { unreachable!() };
+        assert_eq!(spec.model.as_deref(), Some("flux"));
+        assert_eq!((image.seed, image.steps, image.guidance), (Some(7), Some(20), Some(3.0)));
+    }
+
+    #[test]
+    fn refuses_with_what_would_work() {
+        let refusal = |model, size| catalog().resolve(txt2img(model, size), 0).expect_err("refused").to_string();
+        assert_eq!(refusal(Some("gone"), None), r#"no model "gone" here; there is flux"#);
+        assert!(refusal(Some("vilt"), None).contains("does not do txt2img; there is flux"));
+        assert!(refusal(None, Some(Size { width: 70, height: 64 })).contains("try 64x64"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Runs one stage: finds the model, reads the pictures, calls the model, turns what it says into a product.
+
+use std::path::Path;
+
+use gpusched_models::{Error, Picture, YieldPoint, flux2};
+use gpusched_shared::spec::MAX_IMAGE_PIXELS;
+use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Task, VqaSpec};
+
+use crate::Sink;
+use crate::command::Stage;
+use crate::event::{Event, Failure, Product};
+use crate::product;
+use crate::residency::{Model, Residency};
+
+/// How a stage ended.
+pub(crate) enum Ended {
+    Finished(Result<Product, Failure>),
+    Interrupted,
+}
+
+pub(crate) fn run(stage: &Stage, residency: &Residency, at: &dyn YieldPoint, sink: &Sink) -> Ended {
+    match attempt(stage, residency, at, sink) {
+        Ok(product) => Ended::Finished(Ok(product)),
+        Err(Stopped::Interrupted) => Ended::Interrupted,
+        Err(Stopped::Failed(failure)) => Ended::Finished(Err(failure)),
+    }
+}
+
+enum Stopped {
+    Interrupted,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Interrupted(_) => return Self::Interrupted,
+            Error::Input(_) => FailureKind::Input,
+            Error::Missing { .. } | Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
+                FailureKind::Model
+            }
+            Error::Device(_) => FailureKind::Engine,
+        };
+        Self::Failed(Failure { kind, message: error.to_string() })
+    }
+}
+
+fn attempt(stage: &Stage, residency: &Residency, at: &dyn YieldPoint, sink: &Sink) -> Result<Product, Stopped> {
+    let spec = &stage.spec;
+    let name = spec.model.as_deref().ok_or_else(|| Failure::engine("the stage names no model"))?;
+    let (model, loaded) = residency.get(name, at)?;
+    if loaded {
+        sink(Event::Loaded(name.to_owned()));
+    }
+    let pictures = stage.pictures.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    match (&spec.task, &*model) {
+        (Task::Txt2Img(image) | Task::Img2Img(image), Model::Flux2(pipeline)) => {
+            generate(pipeline, spec, image, &pictures, at)
+        }
+        (Task::Vqa(vqa), Model::Vilt(model)) => {
+            let picture = pictures.first().ok_or_else(|| Failure::engine("a vqa stage needs a picture"))?;
+            let VqaSpec { question, top } = vqa;
+            let answers = model.answer(picture, question, usize::from(*top), at)?;
+            let answers = answers.into_iter().map(|a| Answer { label: a.label, score: a.score });
+            Ok(Product::Answers(answers.collect()))
+        }
+        (Task::Txt2Img(_) | Task::Img2Img(_), Model::Vilt(_)) | (Task::Vqa(_), Model::Flux2(_)) => {
+            Err(Failure::engine(format!("model {name} does not do {}", spec.task.kind())).into())
+        }
+    }
+}
+
+fn generate(
+    pipeline: &flux2::Pipeline,
+    spec: &JobSpec,
+    image: &ImageSpec,
+    references: &[Picture],
+    at: &dyn YieldPoint,
+) -> Result<Product, Stopped> {
+    let open = || Failure::engine("the stage leaves seed, steps, size or guidance open");
+    let size = image.size.ok_or_else(open)?;
+    let request = flux2::Request {
+        prompt: &image.prompt,
+        references,
+        width: size.width,
+        height: size.height,
+        steps: image.steps.ok_or_else(open)?,
+        guidance: f64::from(image.guidance.ok_or_else(open)?),
+        seed: image.seed.ok_or_else(open)?,
+    };
+    let made = pipeline.generate(&request, at)?;
+    Ok(product::image(&made.picture, spec, image, made.truncated_tokens)?)
+}
+
+fn read(path: &Path) -> Result<Picture, Stopped> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::engine(format!("cannot read {}: {e}", path.display())))?;
+    Ok(Picture::decode(&bytes, MAX_IMAGE_PIXELS).map_err(|e| Failure::input(e.to_string()))?)
+}

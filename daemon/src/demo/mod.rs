@@ -1,0 +1,134 @@
+//! `gpuschedd demo`: the main job from end to end. A private daemon in a temporary directory, ten image jobs and five
+//! question jobs submitted together, every result checked, a table and the pictures left behind.
+
+mod checker;
+mod jobs;
+mod private_daemon;
+mod progress;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use gpusched_client::{Client, JobView};
+
+use jobs::Job;
+use private_daemon::PrivateDaemon;
+use progress::Progress;
+use report::Finished;
+
+/// Options of the demo.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Directory of models [default: the weights that come with the source]
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Where pictures and timings go; must not exist yet [default: the first free of gpusched-demo, gpusched-demo-2, …]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Image jobs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=500))]
+    heavy: u32,
+    /// Question jobs
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=500))]
+    light: u32,
+    /// Diffusion steps of each image
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=500))]
+    steps: u32,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// When the daemon does not start, a job does not succeed, or a result is not what it must be.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let models = match &options.models {
+        Some(models) => models.clone(),
+        None => shipped_weights()?,
+    };
+    let out = make_out(options.out.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let daemon = PrivateDaemon::start(&models, &out.join("daemon.log")).await?;
+        let done = tokio::select! {
+            done = jobs_through(&daemon, options, &out) => done,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        daemon.stop().await?;
+        done
+    })?;
+    println!("\npictures, timings.json and daemon.log are in {}", out.display());
+    Ok(())
+}
+
+async fn jobs_through(daemon: &PrivateDaemon, options: &Options, out: &Path) -> anyhow::Result<()> {
+    let client = Client::connect(daemon.socket()).await?;
+    let jobs: Vec<Job> = jobs::images(options.heavy, options.steps).chain(jobs::questions(options.light)).collect();
+    let progress = Progress::new(jobs.len());
+    let began = Instant::now();
+    let running = jobs.into_iter().map(|job| {
+        let (client, progress) = (client.clone(), progress.clone());
+        tokio::spawn(async move { finish(&client, job, &progress).await })
+    });
+    let running: Vec<_> = running.collect();
+    let mut finished = Vec::new();
+    for job in running {
+        finished.push(job.await.context("a task of the demo failed")??);
+    }
+    let makespan = began.elapsed();
+    progress.clear();
+    for done in &finished {
+        done.save(out)?;
+    }
+    report::sheet(&finished, out)?;
+    report::timings(&finished, makespan, out)?;
+    print!("{}", report::table(&finished, makespan));
+    let wrong: Vec<String> = finished.iter().filter_map(Finished::problem).collect();
+    if !wrong.is_empty() {
+        bail!("{} of {} results are not what they must be:\n{}", wrong.len(), finished.len(), wrong.join("\n"));
+    }
+    Ok(())
+}
+
+/// Submits one job and follows it to its end.
+async fn finish(client: &Client, job: Job, progress: &Progress) -> anyhow::Result<Finished> {
+    let id = client.submit(job.spec(), job.pictures()?, true).await?;
+    let line = progress.line(id, &job);
+    let mut watch = client.watch(id).await?;
+    let mut last: Option<JobView> = None;
+    while let Some(update) = watch.next().await? {
+        line.show(&update);
+        if let gpusched_shared::Update::Done(view) = update {
+            last = Some(view);
+        }
+    }
+    let view = last.with_context(|| format!("job {id} ended without an outcome"))?;
+    let png =
+        if view.spec.task.kind() == gpusched_shared::TaskKind::Vqa { None } else { client.fetch_bytes(id).await.ok() };
+    Ok(Finished { job, view, png })
+}
+
+fn shipped_weights() -> anyhow::Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights");
+    path.canonicalize().with_context(|| {
+        format!("the shipped weights are not at {}; name a directory of models with --models", path.display())
+    })
+}
+
+fn make_out(wanted: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = wanted {
+        std::fs::create_dir(path).with_context(|| format!("cannot make {}; choose another --out", path.display()))?;
+        return Ok(path.canonicalize()?);
+    }
+    for number in 1..1000 {
+        let name = if number == 1 { "gpusched-demo".to_owned() } else { format!("gpusched-demo-{number}") };
+        match std::fs::create_dir(&name) {
+            Ok(()) => return Ok(Path::new(&name).canonicalize()?),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot make {name} here; choose a place with --out")),
+        }
+    }
+    bail!("gpusched-demo to gpusched-demo-999 exist; remove some or choose another --out")
+}

@@ -1,0 +1,93 @@
+//! A daemon of the demo's own: this very executable, in a temporary directory that goes when it goes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+
+/// How long it may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct PrivateDaemon {
+    child: Child,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl PrivateDaemon {
+    /// Starts it and waits until it listens. Its log goes to `log`.
+    pub(super) async fn start(models: &Path, log: &Path) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("gpusched-").tempdir()?;
+        let socket = directory.path().join("gpusched.sock");
+        let config = Config {
+            socket: socket.clone(),
+            state_dir: directory.path().join("state"),
+            models: vec![models.into()],
+            ..Config::default()
+        };
+        let file = directory.path().join("gpusched.toml");
+        std::fs::write(&file, toml::to_string(&config)?)?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            // An outer daemon's socket must not win over the private one.
+            .env_remove(gpusched_shared::SOCKET_ENV)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            // Ctrl-C is the demo's to handle.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the daemon")?;
+        let lines = child.stderr.take().context("the daemon has no stderr")?;
+        let (listening, ready) = oneshot::channel();
+        let mut log_file = tokio::fs::File::create(log).await?;
+        tokio::spawn(async move {
+            let (mut lines, mut listening) = (BufReader::new(lines).lines(), Some(listening));
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("listening on")
+                    && let Some(listening) = listening.take()
+                {
+                    let _ = listening.send(());
+                }
+                if log_file.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            let _ = log_file.flush().await;
+        });
+        match tokio::time::timeout(PATIENCE, ready).await {
+            Ok(Ok(())) => Ok(Self { child, socket, _directory: directory }),
+            Ok(Err(_)) => bail!("the daemon ended before it listened; {} says why", log.display()),
+            Err(_) => bail!("the daemon did not listen within {} s; see {}", PATIENCE.as_secs(), log.display()),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Stops it as systemd would, and waits.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.child.id() {
+            kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM).context("cannot stop the daemon")?;
+        }
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.context("the daemon did not stop")??;
+        if !status.success() {
+            bail!("the daemon stopped with {status}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,509 @@
+//! The driver: the one loop in which everything that happens meets the scheduler.
+//!
+//! ```text
+//! sessions ──Ask──▶┐                              ┌──▶ answers to sessions, news to watchers
+//! engine ──Event──▶├─▶ Happening ─▶ Scheduler ─▶ Effects ──▶ journal entries
+//! journal ──Reply─▶│                              └──▶ engine commands
+//! signals, timer ─▶┘
+//! ```
+//!
+//! It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
+//! are the journal's thread's and the blocking pool's business.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gpusched_core::{Catalog, Effect, Input, JobRecord, LaneId, ModelInfo, Scheduler, Ticket, Time};
+use gpusched_engine::{Command, Engine, Event, Failure, ModelReport, Product, Stage};
+use gpusched_shared::{JobId, JobState, JobView, ModelView, Outcome, Rejection, StatusView, Uid, Update};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::blobs::Blobs;
+use crate::journal::{Entry, Journal, Query, Reply as JournalReply};
+use crate::server::{Ask, Peer, Reply};
+
+/// Diffusion steps and guidance (in thousandths) where none are asked for: for distilled models and for others.
+const DISTILLED: (u32, u32) = (4, 1000);
+const UNDISTILLED: (u32, u32) = (20, 3000);
+
+/// What the driver listens to.
+pub struct Channels {
+    /// Questions of sessions.
+    pub asks: mpsc::Receiver<Ask>,
+    /// News of the engine.
+    pub events: mpsc::Receiver<Event>,
+    /// Answers of the journal.
+    pub replies: mpsc::Receiver<JournalReply>,
+    /// Orders to stop; a second one is impatient.
+    pub stops: mpsc::Receiver<()>,
+}
+
+/// Why the daemon stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// What the journal holds is no longer known for sure.
+    #[error("the journal failed while writing an outcome ({0}); see to the disk, then start the daemon again")]
+    JournalPoisoned(String),
+    /// A thread is gone.
+    #[error("the {0} thread has died; its log says why")]
+    ThreadDied(&'static str),
+}
+
+enum Happening {
+    Ask(Ask),
+    Engine(Event),
+    Journal(JournalReply),
+    Stored(JobId, Outcome),
+    Timer,
+    Stop,
+    Died(&'static str),
+}
+
+/// See the [module's documentation](self).
+pub struct Driver {
+    scheduler: Scheduler,
+    catalog: Catalog,
+    engine: Engine,
+    journal: Journal,
+    blobs: Arc<Blobs>,
+    lanes: Vec<String>,
+    /// Submissions that wait for the journal.
+    tickets: HashMap<Ticket, Reply<JobId>>,
+    next_ticket: u64,
+    /// News of live jobs that somebody watches.
+    watchers: HashMap<JobId, watch::Sender<Update>>,
+    resident: Vec<String>,
+    stored: (mpsc::Sender<(JobId, Outcome)>, mpsc::Receiver<(JobId, Outcome)>),
+    started: Instant,
+    stop_timeout: Duration,
+    stopping: Stopping,
+}
+
+/// How the daemon is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// Running jobs may finish until then.
+    Draining(Instant),
+    /// Running jobs have been told to leave; those that do not by then are left behind.
+    Abandoning(Instant),
+}
+
+impl Driver {
+    /// A driver that takes the unfinished jobs of the last run up again.
+    pub fn new(
+        scheduler: Scheduler,
+        engine: Engine,
+        journal: Journal,
+        blobs: Arc<Blobs>,
+        lanes: Vec<String>,
+        stop_timeout: Duration,
+    ) -> Self {
+        let catalog = Catalog::new(engine.models().into_iter().map(model_info).collect());
+        Self {
+            scheduler,
+            catalog,
+            engine,
+            journal,
+            blobs,
+            lanes,
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            watchers: HashMap::new(),
+            resident: Vec::new(),
+            stored: mpsc::channel(64),
+            started: Instant::now(),
+            stop_timeout,
+            stopping: Stopping::No,
+        }
+    }
+
+    /// Puts jobs of an earlier run back. Call before [`run`](Self::run).
+    pub fn restore(&mut self, records: Vec<JobRecord>) {
+        for record in records {
+            tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
+            self.input(Input::Restore(record));
+        }
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub async fn run(mut self, mut channels: Channels) -> Result<(), DriverError> {
+        while !self.has_stopped() {
+            let timer = self.next_timer();
+            let happening = tokio::select! {
+                Some(reply) = channels.replies.recv() => Happening::Journal(reply),
+                Some(event) = channels.events.recv() => Happening::Engine(event),
+                Some((job, outcome)) = self.stored.1.recv() => Happening::Stored(job, outcome),
+                Some(ask) = channels.asks.recv() => Happening::Ask(ask),
+                Some(()) = channels.stops.recv() => Happening::Stop,
+                () = sleep_until(timer), if timer.is_some() => Happening::Timer,
+                else => Happening::Died("journal"),
+            };
+            self.handle(happening)?;
+        }
+        // The engine's lanes may be waiting to say something that nobody will hear.
+        drop(channels);
+        Ok(())
+    }
+
+    fn handle(&mut self, happening: Happening) -> Result<(), DriverError> {
+        match happening {
+            Happening::Ask(ask) => self.answer(ask),
+            Happening::Engine(event) => self.engine_event(event),
+            Happening::Journal(JournalReply::Recorded(job)) => self.input(Input::Recorded(job)),
+            Happening::Journal(JournalReply::RecordFailed(job, why)) => self.input(Input::RecordFailed(job, why)),
+            Happening::Journal(JournalReply::Concluded(job)) => self.input(Input::Concluded(job)),
+            Happening::Journal(JournalReply::Poisoned(why)) => return Err(DriverError::JournalPoisoned(why)),
+            Happening::Stored(job, outcome) => self.input(Input::Finished(job, outcome)),
+            Happening::Timer => self.timer(),
+            Happening::Stop => self.stop(),
+            Happening::Died(thread) => return Err(DriverError::ThreadDied(thread)),
+        }
+        Ok(())
+    }
+
+    /// Hands an input to the scheduler and carries out what follows.
+    fn input(&mut self, input: Input) {
+        let mut effects = self.scheduler.handle(input, self.now());
+        while let Some(effect) = effects.pop_front() {
+            // A command that the engine refuses is an input in turn; its effects come after those already due.
+            if let Some(refused) = self.carry_out(effect) {
+                effects.extend(self.scheduler.handle(refused, self.now()));
+            }
+        }
+        for impossible in self.scheduler.take_impossible() {
+            tracing::error!("this should not happen: {impossible}");
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Record(record) => self.journal.write(Entry::Submission(record)),
+            Effect::Accept(ticket, job) => self.reply(ticket, Ok(job)),
+            Effect::Reject(ticket, rejection) => self.reply(ticket, Err(rejection)),
+            Effect::Launch { job, attempt, lane: LaneId(lane), spec, pictures } => {
+                let name = self.lanes.get(lane).cloned().unwrap_or_default();
+                tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
+                self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms: unix_ms() });
+                let pictures = pictures.iter().map(|blob| self.blobs.path(blob.hash)).collect();
+                let refused = self.engine.command(Command::Run { job, lane, stage: Stage { spec, pictures } }).err();
+                return refused.map(|failure| Input::Finished(job, failed(failure)));
+            }
+            Effect::Stop(job) => {
+                // Stop is never refused: a job that is not running has ended, and says so itself.
+                let _ = self.engine.command(Command::Stop(job));
+            }
+            Effect::Conclude { job, outcome, wait_ms, run_ms } => {
+                tracing::info!(
+                    JOB_ID = job.0,
+                    OUTCOME = outcome.word(),
+                    WAIT_MS = wait_ms,
+                    RUN_MS = run_ms,
+                    "ended{}",
+                    if let Outcome::Failed { kind, message } = &outcome {
+                        format!(": {kind}: {message}")
+                    } else {
+                        String::new()
+                    }
+                );
+                self.journal.write(Entry::Outcome { job, outcome, wait_ms, run_ms, unix_ms: unix_ms() });
+            }
+            Effect::Advanced => self.tell_places(),
+            Effect::Tell(job, update) => {
+                let last = matches!(update, Update::Done(_));
+                if let Some(news) = self.watchers.get(&job) {
+                    news.send_replace(update);
+                }
+                if last {
+                    self.watchers.remove(&job);
+                }
+            }
+        }
+        None
+    }
+
+    fn reply(&mut self, ticket: Ticket, answer: Result<JobId, Rejection>) {
+        if let Some(reply) = self.tickets.remove(&ticket) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Tells those who watch waiting jobs how many go before theirs, and forgets jobs that nobody watches any more.
+    fn tell_places(&mut self) {
+        let (scheduler, now) = (&self.scheduler, self.now());
+        self.watchers.retain(|job, news| {
+            if let Some(JobView { state: JobState::Queued { ahead }, .. }) = scheduler.view(*job, now) {
+                news.send_if_modified(|update| {
+                    let changed = *update != Update::Queued { ahead };
+                    *update = Update::Queued { ahead };
+                    changed
+                });
+            }
+            news.receiver_count() > 0
+        });
+    }
+
+    fn engine_event(&mut self, event: Event) {
+        match event {
+            Event::Started(job) => self.input(Input::Started(job)),
+            Event::Progress(job, activity) => self.input(Input::Progress(job, activity)),
+            Event::Interrupted(job) => self.input(Input::Interrupted(job)),
+            Event::Loaded(model) => {
+                tracing::info!(MODEL = model, "loaded");
+                self.resident.push(model);
+            }
+            Event::Finished(job, Ok(Product::Answers(answers))) => {
+                self.input(Input::Finished(job, Outcome::Answers(answers)));
+            }
+            Event::Finished(job, Err(failure)) => self.input(Input::Finished(job, failed(failure))),
+            Event::Finished(job, Ok(Product::Image { png, size, truncated_tokens })) => {
+                let (blobs, stored) = (Arc::clone(&self.blobs), self.stored.0.clone());
+                tokio::task::spawn_blocking(move || {
+                    let outcome = match blobs.put(&png) {
+                        Ok(blob) => Outcome::Image { blob, size, truncated_tokens },
+                        Err(e) => failed(Failure {
+                            kind: gpusched_shared::FailureKind::Engine,
+                            message: format!("cannot store the picture: {e}"),
+                        }),
+                    };
+                    let _ = stored.blocking_send((job, outcome));
+                });
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Submit { peer, session, spec, pictures, attached, reply } => {
+                let resolved = random_seed().and_then(|seed| self.catalog.resolve(spec, seed));
+                let spec = match resolved {
+                    Ok(spec) => spec,
+                    Err(rejection) => return drop(reply.send(Err(rejection))),
+                };
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.tickets.insert(ticket, reply);
+                let (uid, unix_ms) = (peer.uid, unix_ms());
+                self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, unix_ms });
+            }
+            Ask::Watch(peer, job, reply) => self.watch(peer, job, reply),
+            Ask::Cancel(peer, job, reply) => {
+                let live = self.scheduler.view(job, self.now()).is_some_and(|view| peer.may_touch(view.uid));
+                self.watch(peer, job, reply);
+                if live {
+                    tracing::info!(JOB_ID = job.0, CLIENT_UID = peer.uid, "cancel");
+                    self.input(Input::Cancel(job));
+                }
+            }
+            Ask::Show(peer, job, reply) => match self.live(peer, job) {
+                Some(found) => drop(reply.send(found)),
+                None => self.ask_ended(peer, job, move |found| drop(reply.send(found))),
+            },
+            Ask::List { peer, ended, before, limit, reply } => self.list(peer, ended, before, limit, reply),
+            Ask::Fetch(peer, job, reply) => match self.live(peer, job) {
+                Some(found) => {
+                    let state = found.map(|view| match view.state {
+                        JobState::Running { .. } => "still running",
+                        JobState::Queued { .. } | JobState::Done(_) => "still queued",
+                    });
+                    let refused = state.map(|state| Rejection::NothingToFetch { job, state: state.to_owned() });
+                    drop(reply.send(Err(refused.unwrap_or_else(|rejection| rejection))));
+                }
+                None => {
+                    let blobs = Arc::clone(&self.blobs);
+                    self.ask_ended(peer, job, move |found| {
+                        drop(reply.send(found.and_then(|view| open(&blobs, &view))))
+                    });
+                }
+            },
+            Ask::Status(peer, reply) => drop(reply.send(Ok(self.status(peer)))),
+            Ask::Closed(session) => self.input(Input::SessionClosed(session)),
+        }
+    }
+
+    /// A live job, or the refusal to show it; `None` if it is not live.
+    fn live(&self, peer: Peer, job: JobId) -> Option<Result<JobView, Rejection>> {
+        let view = self.scheduler.view(job, self.now())?;
+        Some(if peer.may_touch(view.uid) { Ok(view) } else { Err(Rejection::NoSuchJob { job }) })
+    }
+
+    /// Asks the journal for an ended job of `peer`'s and hands it on.
+    fn ask_ended(&self, peer: Peer, job: JobId, then: impl FnOnce(Result<JobView, Rejection>) + Send + 'static) {
+        let (reply, answer) = oneshot::channel();
+        self.journal.ask(Query::Show(job, reply));
+        tokio::spawn(async move {
+            match answer.await {
+                Ok(Some(view)) if peer.may_touch(view.uid) => then(Ok(view)),
+                Ok(_) => then(Err(Rejection::NoSuchJob { job })),
+                // Dropping `then` drops the session's reply channel, which it reports as the journal's failure.
+                Err(_) => drop(then),
+            }
+        });
+    }
+
+    fn watch(&mut self, peer: Peer, job: JobId, reply: Reply<watch::Receiver<Update>>) {
+        match self.live(peer, job) {
+            Some(Ok(view)) => {
+                let update = match view.state {
+                    JobState::Queued { ahead } => Update::Queued { ahead },
+                    JobState::Running { lane, activity } => Update::Running { lane, activity },
+                    JobState::Done(_) => Update::Done(view),
+                };
+                let news = self.watchers.entry(job).or_insert_with(|| watch::Sender::new(update)).subscribe();
+                let _ = reply.send(Ok(news));
+            }
+            Some(Err(rejection)) => drop(reply.send(Err(rejection))),
+            None => self.ask_ended(peer, job, move |found| {
+                let _ = reply.send(found.map(|view| watch::Sender::new(Update::Done(view)).subscribe()));
+            }),
+        }
+    }
+
+    fn list(&self, peer: Peer, ended: bool, before: Option<JobId>, limit: u32, reply: Reply<Vec<JobView>>) {
+        let now = self.now();
+        let wanted = self
+            .scheduler
+            .live()
+            .filter(|(id, record)| peer.may_touch(record.uid) && before.is_none_or(|before| *id < before));
+        let mut jobs: Vec<JobView> =
+            wanted.take(limit as usize).filter_map(|(id, _)| self.scheduler.view(id, now)).collect();
+        if !ended {
+            return drop(reply.send(Ok(jobs)));
+        }
+        let uid: Option<Uid> = (!peer.admin).then_some(peer.uid);
+        let (ask, answer) = oneshot::channel();
+        self.journal.ask(Query::List { uid, before, limit, reply: ask });
+        tokio::spawn(async move {
+            if let Ok(ended) = answer.await {
+                // A job that has ended since counts as ended.
+                jobs.retain(|job| ended.iter().all(|other| other.id != job.id));
+                jobs.extend(ended);
+                jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+                jobs.truncate(limit as usize);
+                let _ = reply.send(Ok(jobs));
+            }
+        });
+    }
+
+    fn status(&self, peer: Peer) -> StatusView {
+        let now = self.now();
+        let mut lanes = self.scheduler.lanes();
+        for lane in &mut lanes {
+            // That a lane is busy is everyone's to know; whose job it is, is not.
+            let foreign = |job: &JobId| self.scheduler.view(*job, now).is_none_or(|view| !peer.may_touch(view.uid));
+            lane.job = lane.job.map(|job| if foreign(&job) { JobId(0) } else { job });
+        }
+        let models = self.catalog.models().iter().map(|model| ModelView {
+            name: model.name.clone(),
+            kind: model.kind.clone(),
+            bytes: model.bytes,
+            resident: self.resident.contains(&model.name),
+        });
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: now.0,
+            draining: self.scheduler.is_draining(),
+            classes: self.scheduler.classes(),
+            lanes,
+            models: models.collect(),
+        }
+    }
+
+    fn stop(&mut self) {
+        let patience = Instant::now() + self.stop_timeout;
+        match self.stopping {
+            Stopping::No => {
+                tracing::info!("stopping: running jobs have {} s to finish", self.stop_timeout.as_secs());
+                self.stopping = Stopping::Draining(patience);
+                self.input(Input::Drain);
+            }
+            Stopping::Draining(_) => self.abandon(),
+            Stopping::Abandoning(_) => {}
+        }
+    }
+
+    fn abandon(&mut self) {
+        tracing::info!("stopping: running jobs are interrupted; they run again after the next start");
+        self.stopping = Stopping::Abandoning(Instant::now() + self.stop_timeout);
+        self.input(Input::Abandon);
+    }
+
+    fn has_stopped(&self) -> bool {
+        match self.stopping {
+            Stopping::No => false,
+            Stopping::Draining(_) => self.scheduler.is_idle(),
+            Stopping::Abandoning(until) => self.scheduler.is_idle() || Instant::now() >= until,
+        }
+    }
+
+    fn timer(&mut self) {
+        if let Stopping::Draining(until) = self.stopping
+            && Instant::now() >= until
+        {
+            self.abandon();
+        }
+        self.input(Input::Tick);
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let deadline = self.scheduler.next_timer().map(|at| self.started + Duration::from_millis(at.0));
+        let stopping = match self.stopping {
+            Stopping::No => None,
+            Stopping::Draining(until) | Stopping::Abandoning(until) => Some(until),
+        };
+        deadline.into_iter().chain(stopping).min()
+    }
+
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+async fn sleep_until(timer: Option<Instant>) {
+    if let Some(at) = timer {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+fn failed(failure: Failure) -> Outcome {
+    Outcome::Failed { kind: failure.kind, message: failure.message }
+}
+
+fn open(blobs: &Blobs, view: &JobView) -> Result<(gpusched_shared::BlobRef, std::fs::File), Rejection> {
+    let job = view.id;
+    let nothing = |state: &str| Rejection::NothingToFetch { job, state: state.to_owned() };
+    let JobState::Done(outcome) = &view.state else { return Err(nothing("still running")) };
+    let blob = outcome.blob().ok_or_else(|| {
+        nothing(if matches!(outcome, Outcome::Answers(_)) { "an answer, see `gpuctl show`" } else { outcome.word() })
+    })?;
+    let file = blobs.get(blob.hash);
+    file.map(|file| (blob, file)).map_err(|e| Rejection::Internal { reason: format!("picture of job {job}: {e}") })
+}
+
+fn model_info(report: ModelReport) -> ModelInfo {
+    let (default_steps, default_guidance_milli) = if report.distilled { DISTILLED } else { UNDISTILLED };
+    ModelInfo {
+        name: report.name,
+        kind: report.kind,
+        tasks: report.tasks,
+        bytes: report.bytes,
+        default_size: report.default_size,
+        size_multiple: report.size_multiple,
+        default_steps,
+        default_guidance_milli,
+    }
+}
+
+fn random_seed() -> Result<u64, Rejection> {
+    // 32 bits are enough for a seed and short enough to read out.
+    getrandom::u32().map(u64::from).map_err(|e| Rejection::Internal { reason: format!("no random numbers: {e}") })
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

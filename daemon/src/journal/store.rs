@@ -1,0 +1,185 @@
+//! The journal's SQL.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use gpusched_core::JobRecord;
+use gpusched_shared::{JobId, JobState, JobView, Outcome, Uid};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::{Entry, JournalError, Query, Recovered, Reply, schema};
+
+const COLUMNS: &str = "record, attempts, outcome, wait_ms, run_ms";
+
+pub(super) struct Store {
+    connection: Connection,
+    path: String,
+    power_durable: BTreeSet<String>,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path, power_durable: BTreeSet<String>) -> Result<Self, JournalError> {
+        let name = path.display().to_string();
+        let failed = |source| JournalError::Database { path: name.clone(), source };
+        let mut connection = Connection::open(path).map_err(failed)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        let (found, known) = (schema::version(&connection).map_err(failed)?, schema::newest());
+        if found > known {
+            return Err(JournalError::Newer { path: name, found, known });
+        }
+        schema::migrate(&mut connection).map_err(failed)?;
+        Ok(Self { connection, path: name, power_durable })
+    }
+
+    pub(super) fn recover(&self) -> Result<Recovered, JournalError> {
+        self.unfinished().map_err(|source| JournalError::Database { path: self.path.clone(), source })
+    }
+
+    fn unfinished(&self) -> rusqlite::Result<Recovered> {
+        let last: Option<i64> = self.connection.query_row("SELECT max(id) FROM jobs", [], |row| row.get(0))?;
+        let mut statement =
+            self.connection.prepare("SELECT record, attempts FROM jobs WHERE outcome IS NULL ORDER BY id")?;
+        let rows = statement.query_map([], |row| {
+            let record: JobRecord = json(row, 0)?;
+            Ok(JobRecord { attempts: row.get(1)?, ..record })
+        })?;
+        let unfinished = rows.collect::<Result<_, _>>()?;
+        Ok(Recovered { unfinished, next_id: JobId(last.map_or(1, |last| last.unsigned_abs() + 1)) })
+    }
+
+    /// Writes a group of entries in one transaction and says what became of them.
+    pub(super) fn commit(&mut self, entries: Vec<Entry>) -> Vec<Reply> {
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        match self.write(&entries) {
+            Ok(()) => entries.iter().filter_map(done).collect(),
+            Err(error) => {
+                tracing::error!(entries = entries.len(), "journal: {error}");
+                entries.into_iter().filter_map(|entry| failed(entry, &error.to_string())).collect()
+            }
+        }
+    }
+
+    fn write(&mut self, entries: &[Entry]) -> rusqlite::Result<()> {
+        let power = entries.iter().any(|entry| match entry {
+            Entry::Submission(record) => self.power_durable.contains(&record.class),
+            Entry::Outcome { .. } => true,
+            Entry::Attempt { .. } => false,
+        });
+        // FULL syncs the log at commit; with NORMAL the next commit with FULL, or a checkpoint, does.
+        self.connection.pragma_update(None, "synchronous", if power { "FULL" } else { "NORMAL" })?;
+        let transaction = self.connection.transaction()?;
+        for entry in entries {
+            insert(&transaction, entry)?;
+        }
+        transaction.commit()
+    }
+
+    pub(super) fn answer(&self, query: Query) {
+        let answered = match query {
+            Query::Show(job, reply) => self.show(job).map(|view| drop(reply.send(view))),
+            Query::List { uid, before, limit, reply } => {
+                self.list(uid, before, limit).map(|views| drop(reply.send(views)))
+            }
+        };
+        if let Err(e) = answered {
+            // The asker sees its reply channel close.
+            tracing::error!("journal: {e}");
+        }
+    }
+
+    fn show(&self, job: JobId) -> rusqlite::Result<Option<JobView>> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 AND outcome IS NOT NULL");
+        self.connection.query_row(&sql, [integer(job.0)], view).optional()
+    }
+
+    fn list(&self, uid: Option<Uid>, before: Option<JobId>, limit: u32) -> rusqlite::Result<Vec<JobView>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE outcome IS NOT NULL AND (?1 IS NULL OR uid = ?1) AND id < ?2 \
+             ORDER BY id DESC LIMIT ?3"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let before = before.map_or(i64::MAX, |job| integer(job.0));
+        statement.query_map(params![uid, before, limit], view)?.collect()
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    match entry {
+        Entry::Submission(record) => transaction
+            .prepare_cached("INSERT INTO jobs (id, uid, class, record, submitted_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                integer(record.id.0),
+                record.uid,
+                record.class,
+                text(record)?,
+                integer(record.submitted_unix_ms)
+            ])?,
+        Entry::Attempt { job, attempt, lane, unix_ms } => {
+            transaction
+                .prepare_cached("UPDATE jobs SET attempts = ?2 WHERE id = ?1")?
+                .execute(params![integer(job.0), attempt])?;
+            transaction
+                .prepare_cached("INSERT INTO attempts (job, attempt, lane, started_unix_ms) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![integer(job.0), attempt, lane, integer(*unix_ms)])?
+        }
+        Entry::Outcome { job, outcome, wait_ms, run_ms, unix_ms } => transaction
+            .prepare_cached(
+                "UPDATE jobs SET outcome = ?2, wait_ms = ?3, run_ms = ?4, ended_unix_ms = ?5 \
+                 WHERE id = ?1 AND outcome IS NULL",
+            )?
+            .execute(params![integer(job.0), text(outcome)?, integer(*wait_ms), integer(*run_ms), integer(*unix_ms)])?,
+    };
+    Ok(())
+}
+
+fn done(entry: &Entry) -> Option<Reply> {
+    match entry {
+        Entry::Submission(record) => Some(Reply::Recorded(record.id)),
+        Entry::Attempt { .. } => None,
+        Entry::Outcome { job, .. } => Some(Reply::Concluded(*job)),
+    }
+}
+
+fn failed(entry: Entry, why: &str) -> Option<Reply> {
+    match entry {
+        Entry::Submission(record) => Some(Reply::RecordFailed(record.id, format!("the journal failed: {why}"))),
+        Entry::Attempt { .. } => None,
+        Entry::Outcome { .. } => Some(Reply::Poisoned(why.to_owned())),
+    }
+}
+
+fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
+    let record: JobRecord = json(row, 0)?;
+    let outcome: Outcome = json(row, 2)?;
+    let milliseconds = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+    Ok(JobView {
+        id: record.id,
+        uid: record.uid,
+        class: record.class,
+        spec: record.spec,
+        attached: record.attached,
+        state: JobState::Done(outcome),
+        attempts: row.get(1)?,
+        submitted_unix_ms: record.submitted_unix_ms,
+        wait_ms: milliseconds(3)?,
+        run_ms: milliseconds(4)?,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn text<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}
+
+/// SQLite's integers are signed; ours stay far below the sign bit.
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,92 @@
+//! Command line of gpuschedd.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use gpusched_daemon::config::{Config, SYSTEM_CONFIG};
+use gpusched_daemon::{demo, serve, telemetry};
+use gpusched_shared::SOCKET_ENV;
+
+/// Owns the GPU of this machine and runs image and question jobs of local processes on it.
+#[derive(Debug, Parser)]
+#[command(name = "gpuschedd", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run the daemon (what happens without a subcommand).
+    Serve(ServeArgs),
+    /// Run 10 image jobs and 5 question jobs through a private daemon with the shipped weights, and show what happens.
+    Demo(demo::Options),
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Configuration file [default: /etc/gpusched/gpusched.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients connect
+    #[arg(long, value_name = "PATH", env = SOCKET_ENV)]
+    socket: Option<PathBuf>,
+    /// Journal, blobs and lock
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Directory of models; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    models: Vec<PathBuf>,
+    /// Say whether the configuration is valid, print it in full, and stop
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => run(cli.serve),
+        Some(Action::Serve(args)) => run(args),
+        Some(Action::Demo(options)) => demo::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("gpuschedd: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let check = args.check_config;
+    let config = configuration(args)?;
+    if check {
+        print!("{}", toml::to_string(&config).context("cannot write the configuration down")?);
+        return Ok(());
+    }
+    telemetry::init();
+    Ok(serve::serve(&config, || {})?)
+}
+
+/// The file, or without one the defaults: the system's for root, one's own directories for anyone else. Options win.
+fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
+    let system = PathBuf::from(SYSTEM_CONFIG);
+    let mut config = match args.config {
+        Some(path) => Config::load(&path)?,
+        None if system.exists() => Config::load(&system)?,
+        None if nix::unistd::geteuid().is_root() => Config::default(),
+        None => Config::of_user(),
+    };
+    config.socket = args.socket.unwrap_or(config.socket);
+    config.state_dir = args.state_dir.unwrap_or(config.state_dir);
+    if !args.models.is_empty() {
+        config.models = args.models;
+    }
+    config.check()?;
+    Ok(config)
+}

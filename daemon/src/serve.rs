@@ -1,0 +1,139 @@
+//! Puts the daemon together and runs it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpusched_core::{PlanError, Scheduler};
+use gpusched_engine::{Engine, Event, Sink, StartError};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::driver::{Channels, Driver, DriverError};
+use crate::journal::{Journal, JournalError};
+use crate::server::{self, BindError, Context};
+
+/// Happenings of each kind that may wait for the driver; whoever sends more waits.
+const QUEUE: usize = 256;
+
+/// Why the daemon did not start, or stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state directory cannot be used.
+    #[error("state directory {}: {source}; choose another with --state-dir", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another daemon has the state directory.
+    #[error("another gpuschedd uses {}; stop it, or choose another directory with --state-dir", .0.display())]
+    Locked(PathBuf),
+    /// Classes and routes do not fit together.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// The socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The driver.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The runtime or its signal handlers.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Calls `ready` when clients can connect.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let served = runtime.block_on(run(config, ready));
+    // A reader stuck on a client's file must not keep the daemon from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
+    let state = |source| ServeError::State { path: config.state_dir.clone(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(state)?;
+    let _lock = lock(&config.state_dir)?;
+    let blobs = Arc::new(Blobs::open(&config.state_dir.join("blobs")).map_err(state)?);
+
+    let (reply, replies) = mpsc::channel(QUEUE);
+    let (journal, recovered) = Journal::open(&config.state_dir.join("journal.sqlite"), config.power_durable(), reply)?;
+    let (event, events) = mpsc::channel::<Event>(QUEUE);
+    // Lane threads wait here when the driver is behind.
+    let sink: Sink = Arc::new(move |news| drop(event.blocking_send(news)));
+    let lanes = config.lanes();
+    let engine = Engine::start(&lanes, &config.models, &sink)?;
+    if engine.models().is_empty() {
+        tracing::warn!(
+            "no model in {:?}; jobs will be refused until there is one and the daemon is restarted",
+            config.models
+        );
+    }
+    let scheduler = Scheduler::new(config.plan()?, recovered.next_id);
+    let names = lanes.iter().map(ToString::to_string).collect();
+    let stop_timeout = Duration::from_secs(config.stop_timeout_s);
+    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), names, stop_timeout);
+    driver.restore(recovered.unfinished);
+
+    let listener = server::bind(&config.socket)?;
+    let context = Arc::new(Context {
+        limits: config.limits.clone(),
+        blobs,
+        readers: Arc::new(Semaphore::new(config.limits.picture_readers as usize)),
+        own_uid: nix::unistd::geteuid().as_raw(),
+    });
+    let (ask, asks) = mpsc::channel(QUEUE);
+    let stops = stop_signals()?;
+    let accepting = tokio::spawn(server::serve(listener, context, ask));
+    tracing::info!("listening on {}", config.socket.display());
+    ready();
+
+    let served = driver.run(Channels { asks, events, replies, stops }).await;
+    accepting.abort();
+    let _ = std::fs::remove_file(&config.socket);
+    tracing::info!("stopped");
+    Ok(served?)
+}
+
+/// Takes the state directory for this process. The lock goes with the process, however it ends.
+fn lock(state_dir: &Path) -> Result<Flock<File>, ServeError> {
+    let state = |source| ServeError::State { path: state_dir.into(), source };
+    let path = state_dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(state)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::Locked(state_dir.into()))
+}
+
+fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, stops) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if stop.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stops)
+}

@@ -1,0 +1,140 @@
+//! The socket, and who may connect how often.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gpusched_core::SessionId;
+use gpusched_shared::frame::{Frame, MAX_REQUEST};
+use gpusched_shared::socket::split;
+use gpusched_shared::{Rejection, Response, Uid, codec};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use super::peer::Peer;
+use super::{Ask, Context, session};
+
+/// Why the socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody answers there.
+    #[error("another daemon listens on {}; stop it, or choose another socket with --socket", .0.display())]
+    Taken(PathBuf),
+    /// The system refuses.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Binds the socket, replacing one that a dead daemon left. Members of its group may connect.
+///
+/// # Errors
+/// [`BindError`].
+pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+    if BlockingStream::connect(path).is_ok() {
+        return Err(BindError::Taken(path.into()));
+    }
+    let listen = || {
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        Ok(listener)
+    };
+    listen().map_err(|source| BindError::Io { path: path.into(), source })
+}
+
+/// Accepts connections until the runtime ends.
+pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Sender<Ask>) {
+    let counts = Arc::new(Counts::default());
+    for number in 0.. {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(e) => {
+                // Out of descriptors, most likely: leave the connection in the backlog until some have closed.
+                tracing::warn!("accept: {e}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let peer = match Peer::of(&stream, context.own_uid) {
+            Ok(peer) => peer,
+            Err(e) => {
+                tracing::warn!("connection refused: {e}");
+                continue;
+            }
+        };
+        match counts.admit(peer.uid, &context) {
+            Ok(place) => {
+                let (context, asks) = (Arc::clone(&context), asks.clone());
+                tokio::spawn(async move {
+                    session::run(stream, peer, SessionId(number), &context, asks).await;
+                    drop(place);
+                });
+            }
+            Err(rejection) => refuse(stream, rejection),
+        }
+    }
+}
+
+/// Says why, without waiting: the socket's buffer is empty, so one frame fits.
+fn refuse(stream: UnixStream, rejection: Rejection) {
+    tracing::warn!("connection refused: {rejection}");
+    if let Ok(payload) = codec::encode(&Response::Rejected(rejection)) {
+        tokio::spawn(async move {
+            let (_, writer) = split(stream, MAX_REQUEST);
+            let _ = writer.send(&Frame { id: 0, payload }, &[]).await;
+        });
+    }
+}
+
+/// How many connections there are, in all and of each uid.
+#[derive(Debug, Default)]
+struct Counts(Mutex<HashMap<Uid, u32>>);
+
+/// A connection's place in the count; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    uid: Uid,
+    counts: Arc<Counts>,
+}
+
+impl Counts {
+    fn admit(self: &Arc<Self>, uid: Uid, context: &Context) -> Result<Place, Rejection> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = &context.limits;
+        if counts.values().sum::<u32>() >= limits.connections {
+            return Err(Rejection::TooManyConnections { limit: limits.connections });
+        }
+        let count = counts.entry(uid).or_default();
+        if *count >= limits.connections_per_uid {
+            return Err(Rejection::TooManyConnections { limit: limits.connections_per_uid });
+        }
+        *count += 1;
+        Ok(Place { uid, counts: Arc::clone(self) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
+}

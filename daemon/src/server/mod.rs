@@ -1,0 +1,80 @@
+//! The side that clients see: accepts connections, tells who they are, turns frames into questions for the driver.
+
+mod listener;
+mod peer;
+mod pictures;
+mod session;
+
+pub use listener::{BindError, bind, serve};
+pub use peer::Peer;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use gpusched_core::SessionId;
+use gpusched_shared::{BlobRef, JobId, JobSpec, JobView, Rejection, StatusView, Uid, Update};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::blobs::Blobs;
+use crate::config::Limits;
+
+/// A question of a session to the driver, with the place for the answer.
+#[derive(Debug)]
+pub enum Ask {
+    /// Asks for a job; its pictures are stored already.
+    Submit {
+        /// Who asks.
+        peer: Peer,
+        /// The connection.
+        session: SessionId,
+        /// What to do.
+        spec: JobSpec,
+        /// The stored pictures.
+        pictures: Vec<BlobRef>,
+        /// Whether the job ends with the connection.
+        attached: bool,
+        /// Gets the job's number.
+        reply: Reply<JobId>,
+    },
+    /// Asks for news of a job until it has ended.
+    Watch(Peer, JobId, Reply<watch::Receiver<Update>>),
+    /// Asks to end a job; the answer is its news, as for `Watch`.
+    Cancel(Peer, JobId, Reply<watch::Receiver<Update>>),
+    /// Asks for one job.
+    Show(Peer, JobId, Reply<JobView>),
+    /// Asks for a page of jobs.
+    List {
+        /// Who asks.
+        peer: Peer,
+        /// Whether to include those that have ended.
+        ended: bool,
+        /// Only jobs before this one.
+        before: Option<JobId>,
+        /// At most so many.
+        limit: u32,
+        /// Gets the page, newest first.
+        reply: Reply<Vec<JobView>>,
+    },
+    /// Asks for a job's picture file.
+    Fetch(Peer, JobId, Reply<(BlobRef, File)>),
+    /// Asks how the daemon is.
+    Status(Peer, Reply<StatusView>),
+    /// A connection has ended.
+    Closed(SessionId),
+}
+
+/// Where the driver puts an answer.
+pub type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
+
+/// What every session needs.
+#[derive(Debug)]
+pub struct Context {
+    /// Bounds on clients.
+    pub limits: Limits,
+    /// Where pictures go.
+    pub blobs: Arc<Blobs>,
+    /// Places for reading picture files.
+    pub readers: Arc<Semaphore>,
+    /// The daemon's own uid; it may see and end everyone's jobs, as root may.
+    pub own_uid: Uid,
+}

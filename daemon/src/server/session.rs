@@ -1,0 +1,245 @@
+//! One connection: handshake, then requests, each answered by a task of its own.
+//!
+//! A connection's memory is bounded: one frame being read, as many tasks as it may have requests open, and a short queue
+//! of responses, at which tasks wait when the client does not read. News of a job is kept as the latest only.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpusched_core::SessionId;
+use gpusched_shared::frame::{Frame, MAX_REQUEST};
+use gpusched_shared::socket::{ReadError, Reader, Writer, split};
+use gpusched_shared::{JobId, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::peer::Peer;
+use super::{Ask, Context, Reply, pictures};
+
+/// Responses that may wait for a slow client.
+const QUEUED_RESPONSES: usize = 16;
+/// Jobs on one page of a list: the frame must stay under its limit with the longest prompts.
+const PAGE: u32 = 100;
+
+/// A response on its way out, and the file that goes with it.
+type Outgoing = (RequestId, Response, Option<File>);
+
+/// Serves a connection until it ends.
+pub(super) async fn run(
+    stream: UnixStream,
+    peer: Peer,
+    session: SessionId,
+    context: &Arc<Context>,
+    asks: mpsc::Sender<Ask>,
+) {
+    let (mut reader, writer) = split(stream, MAX_REQUEST);
+    let (out, outgoing) = mpsc::channel(QUEUED_RESPONSES);
+    let writing = tokio::spawn(write(writer, outgoing));
+    let limit = Duration::from_secs(context.limits.handshake_timeout_s);
+    let greeted = tokio::time::timeout(limit, greet(&mut reader, &out, context)).await;
+    if matches!(greeted, Ok(true)) {
+        let client = Client { peer, session, context: Arc::clone(context), asks: asks.clone(), out };
+        client.requests(&mut reader).await;
+        // Every submission of this connection is before this in the queue, so none escapes it.
+        let _ = asks.send(Ask::Closed(session)).await;
+    } else {
+        drop(out);
+    }
+    let _ = tokio::time::timeout(limit, writing).await;
+}
+
+async fn write(writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>) {
+    while let Some((id, response, file)) = outgoing.recv().await {
+        let payload = codec::encode(&response).or_else(|e| {
+            let rejection = Rejection::Internal { reason: e.to_string() };
+            codec::encode(&Response::Rejected(rejection))
+        });
+        let Ok(payload) = payload else { return };
+        let descriptors: Vec<_> = file.iter().map(AsFd::as_fd).collect();
+        if writer.send(&Frame { id, payload }, &descriptors).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the Hello and answers it. False ends the connection.
+async fn greet(reader: &mut Reader, out: &mpsc::Sender<Outgoing>, context: &Context) -> bool {
+    let Some((id, request)) = next(reader, out).await else { return false };
+    let response = match request {
+        Ok(Request::Hello { least, most, client: _ }) if least <= VERSION_MAX && most >= VERSION_MIN => {
+            Response::Welcome {
+                version: most.min(VERSION_MAX),
+                server: concat!("gpuschedd ", env!("CARGO_PKG_VERSION")).to_owned(),
+                max_open_requests: context.limits.open_requests,
+            }
+        }
+        Ok(Request::Hello { .. }) => Response::Rejected(Rejection::Version { least: VERSION_MIN, most: VERSION_MAX }),
+        Ok(_) => Response::Rejected(Rejection::Handshake),
+        Err(rejection) => Response::Rejected(rejection),
+    };
+    let welcome = matches!(response, Response::Welcome { .. });
+    out.send((id, response, None)).await.is_ok() && welcome
+}
+
+/// The next request, or why it is none. `None` when the connection is of no more use; the client has been told why.
+async fn next(reader: &mut Reader, out: &mpsc::Sender<Outgoing>) -> Option<(RequestId, Result<Request, Rejection>)> {
+    match reader.next_frame().await {
+        Ok(Some(frame)) => {
+            let request = codec::decode(&frame.payload).map_err(|e| Rejection::Malformed { reason: e.to_string() });
+            Some((frame.id, request))
+        }
+        Ok(None) => None,
+        Err(ReadError::TooLarge(e)) => {
+            let rejection = Rejection::FrameTooLarge { bytes: e.length as u64, limit: e.limit as u64 };
+            let _ = out.send((e.id, Response::Rejected(rejection), None)).await;
+            None
+        }
+        Err(e @ ReadError::TooManyDescriptors) => {
+            let rejection = Rejection::Malformed { reason: e.to_string() };
+            let _ = out.send((0, Response::Rejected(rejection), None)).await;
+            None
+        }
+        Err(ReadError::Io(_)) => None,
+    }
+}
+
+/// A client that has said Hello.
+struct Client {
+    peer: Peer,
+    session: SessionId,
+    context: Arc<Context>,
+    asks: mpsc::Sender<Ask>,
+    out: mpsc::Sender<Outgoing>,
+}
+
+impl Client {
+    async fn requests(self, reader: &mut Reader) {
+        let client = Arc::new(self);
+        let open = Arc::new(Semaphore::new(client.context.limits.open_requests as usize));
+        let mut tasks = JoinSet::new();
+        while let Some((id, request)) = next(reader, &client.out).await {
+            while tasks.try_join_next().is_some() {}
+            let refuse = |rejection| client.out.send((id, Response::Rejected(rejection), None));
+            let request = match request {
+                Ok(request) => request,
+                Err(rejection) => {
+                    let _ = refuse(rejection).await;
+                    continue;
+                }
+            };
+            // Descriptors belong to this frame whether or not the request is carried out.
+            let wanted = if let Request::Submit { pictures, .. } = &request { usize::from(*pictures) } else { 0 };
+            let descriptors = reader.take_descriptors(wanted);
+            let Ok(place) = Arc::clone(&open).try_acquire_owned() else {
+                let limit = client.context.limits.open_requests;
+                let _ = refuse(Rejection::TooManyRequests { limit }).await;
+                continue;
+            };
+            let client = Arc::clone(&client);
+            tasks.spawn(async move {
+                let _place = place;
+                if let Err(rejection) = client.serve(id, request, descriptors).await {
+                    client.say(id, Response::Rejected(rejection)).await;
+                }
+            });
+        }
+        // Tasks that have not reached the driver yet never will; what has reached it is before our Closed.
+        tasks.shutdown().await;
+    }
+
+    async fn serve(
+        &self,
+        id: RequestId,
+        request: Request,
+        descriptors: Vec<std::os::fd::OwnedFd>,
+    ) -> Result<(), Rejection> {
+        let peer = self.peer;
+        match request {
+            Request::Hello { .. } => Err(Rejection::Handshake),
+            Request::Submit { spec, pictures, attached } => {
+                spec.validate(usize::from(pictures))?;
+                if descriptors.len() != usize::from(pictures) {
+                    let reason =
+                        format!("{} descriptors came with a frame that announces {pictures}", descriptors.len());
+                    return Err(Rejection::Malformed { reason });
+                }
+                let limit = Duration::from_secs(self.context.limits.picture_timeout_s);
+                let Context { blobs, readers, .. } = &*self.context;
+                let pictures = pictures::take(descriptors, blobs, readers, limit).await?;
+                let session = self.session;
+                let job = self.ask(|reply| Ask::Submit { peer, session, spec, pictures, attached, reply }).await?;
+                self.say(id, Response::Accepted(job)).await;
+                Ok(())
+            }
+            Request::Watch(job) => self.watch(id, job).await,
+            Request::Cancel(job) => {
+                let mut news = self.ask(|reply| Ask::Cancel(peer, job, reply)).await?;
+                loop {
+                    let update = news.borrow_and_update().clone();
+                    if let Update::Done(view) = update {
+                        self.say(id, Response::Job(view)).await;
+                        return Ok(());
+                    }
+                    changed(&mut news).await?;
+                }
+            }
+            Request::Show(job) => {
+                let view = self.ask(|reply| Ask::Show(peer, job, reply)).await?;
+                self.say(id, Response::Job(view)).await;
+                Ok(())
+            }
+            Request::List { ended, before, limit } => {
+                let limit = limit.min(PAGE);
+                let jobs = self.ask(|reply| Ask::List { peer, ended, before, limit, reply }).await?;
+                self.say(id, Response::Jobs(jobs)).await;
+                Ok(())
+            }
+            Request::Fetch(job) => {
+                let (blob, file) = self.ask(|reply| Ask::Fetch(peer, job, reply)).await?;
+                let _ = self.out.send((id, Response::File(blob), Some(file))).await;
+                Ok(())
+            }
+            Request::Status => {
+                let status = self.ask(|reply| Ask::Status(peer, reply)).await?;
+                self.say(id, Response::Status(status)).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Rejection> {
+        let mut news = self.ask(|reply| Ask::Watch(self.peer, job, reply)).await?;
+        loop {
+            let update = news.borrow_and_update().clone();
+            let last = matches!(update, Update::Done(_));
+            self.say(id, Response::Update(update)).await;
+            if last {
+                return Ok(());
+            }
+            changed(&mut news).await?;
+        }
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.asks.send(question(reply)).await;
+        match (sent, answer.await) {
+            (Ok(()), Ok(answer)) => answer,
+            (Err(_), _) => Err(Rejection::Draining),
+            (Ok(()), Err(_)) => Err(Rejection::Internal { reason: "no answer from the journal".to_owned() }),
+        }
+    }
+
+    async fn say(&self, id: RequestId, response: Response) {
+        // Fails only when the connection has ended, which the reader sees too.
+        let _ = self.out.send((id, response, None)).await;
+    }
+}
+
+/// Waits for more news of a job.
+async fn changed(news: &mut watch::Receiver<Update>) -> Result<(), Rejection> {
+    news.changed().await.map_err(|_| Rejection::Draining)
+}

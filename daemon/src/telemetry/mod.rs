@@ -1,0 +1,21 @@
+//! Logs: to the journal where systemd has connected it, as lines on stderr elsewhere.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Environment variable that sets what is logged, for example `debug` or `gpusched_daemon=trace`.
+pub const LOG_ENV: &str = "GPUSCHED_LOG";
+
+/// Installs the log for this process. Prompts and questions are never logged.
+pub fn init() {
+    let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    // systemd sets this where stdout and stderr go to the journal.
+    let journald = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    match journald {
+        // Field names without a prefix, so that `journalctl JOB_ID=7` finds a job's story.
+        Some(layer) => registry.with(layer.with_field_prefix(None)).init(),
+        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+    }
+}

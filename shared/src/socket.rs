@@ -1,0 +1,145 @@
+//! Frames and descriptors over a connected Unix stream socket. The only IO in this crate, behind feature `socket`; the
+//! daemon and the clients share it.
+//!
+//! Descriptors travel with the first byte of their frame and are kept in order until somebody takes them. At most
+//! [`MAX_DESCRIPTORS`] may wait: a peer that sends more is broken or hostile.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use crate::frame::{Frame, FrameTooLarge, Frames};
+use crate::spec::MAX_REFERENCES;
+
+/// Descriptors that may wait for their frame to be read.
+pub const MAX_DESCRIPTORS: usize = 2 * MAX_REFERENCES;
+
+/// Why nothing more can be read from a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The socket failed, or closed in the middle of a frame.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer announced a frame over the limit.
+    #[error(transparent)]
+    TooLarge(#[from] FrameTooLarge),
+    /// The peer sent more descriptors than its frames ask for.
+    #[error("more than {MAX_DESCRIPTORS} descriptors that no frame takes")]
+    TooManyDescriptors,
+}
+
+/// The two halves of a connection; `limit` is the largest payload to read.
+pub fn split(stream: UnixStream, limit: usize) -> (Reader, Writer) {
+    let stream = Arc::new(stream);
+    let reader = Reader { stream: Arc::clone(&stream), frames: Frames::new(limit), descriptors: VecDeque::new() };
+    (reader, Writer { stream })
+}
+
+/// Reads frames.
+#[derive(Debug)]
+pub struct Reader {
+    stream: Arc<UnixStream>,
+    frames: Frames,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Reader {
+    /// The next frame, or `None` when the peer has closed. Cancel-safe: nothing read is lost.
+    ///
+    /// # Errors
+    /// [`ReadError`]; the connection is of no more use then.
+    pub async fn next_frame(&mut self) -> Result<Option<Frame>, ReadError> {
+        loop {
+            if let Some(frame) = self.frames.next_frame()? {
+                return Ok(Some(frame));
+            }
+            self.stream.readable().await?;
+            let mut chunk = [0; 16 * 1024];
+            let received = self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut chunk));
+            let (count, descriptors) = match received {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                received => received?,
+            };
+            self.descriptors.extend(descriptors);
+            if self.descriptors.len() > MAX_DESCRIPTORS {
+                return Err(ReadError::TooManyDescriptors);
+            }
+            if count == 0 {
+                return if self.frames.is_mid_frame() {
+                    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+                } else {
+                    Ok(None)
+                };
+            }
+            self.frames.push(&chunk[..count]);
+        }
+    }
+
+    /// The descriptors that came with the frame just read: up to `count`, in order.
+    pub fn take_descriptors(&mut self, count: usize) -> Vec<OwnedFd> {
+        let count = count.min(self.descriptors.len());
+        self.descriptors.drain(..count).collect()
+    }
+}
+
+/// Writes frames.
+#[derive(Debug)]
+pub struct Writer {
+    stream: Arc<UnixStream>,
+}
+
+impl Writer {
+    /// Writes a frame and the descriptors that belong to it. Not cancel-safe: a frame cut short ends the connection.
+    ///
+    /// # Errors
+    /// When the socket fails or the peer has closed.
+    pub async fn send(&self, frame: &Frame, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = frame.to_bytes();
+        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            self.stream.writable().await?;
+            let with: &[RawFd] = if sent == 0 { &raw } else { &[] };
+            match self.stream.try_io(Interest::WRITABLE, || transmit(&self.stream, &bytes[sent..], with)) {
+                Ok(count) => sent += count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn receive(stream: &UnixStream, chunk: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(chunk)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    let mut descriptors = Vec::new();
+    if let Ok(messages) = message.cmsgs() {
+        for item in messages {
+            if let ControlMessageOwned::ScmRights(raw) = item {
+                // SAFETY: the kernel has just installed these descriptors for us, and nobody else knows them.
+                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+    }
+    if truncated {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors at once than any frame takes"));
+    }
+    Ok((message.bytes, descriptors))
+}
+
+fn transmit(stream: &UnixStream, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<usize> {
+    let parts = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    Ok(sendmsg::<()>(stream.as_raw_fd(), &parts, control, flags, None)?)
+}
