@@ -3,6 +3,8 @@
 //! `models/fixtures/make_fixtures.py` made the inputs and outputs. `cargo test -p gpusched-tests --test parity --
 //! --nocapture` prints the largest relative error of each stage.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
@@ -485,6 +487,31 @@ fn the_seed_decides_the_picture() {
     let first = pipeline.generate(&request, &Unobserved).unwrap().picture;
     assert_eq!(pipeline.generate(&request, &Unobserved).unwrap().picture, first);
     assert_ne!(pipeline.generate(&Request { seed: 10, ..request }, &Unobserved).unwrap().picture, first);
+}
+
+#[test]
+fn half_precision_stays_near() {
+    let references = [Picture::new(64, 64, vec![90; 64 * 64 * 3]).unwrap()];
+    let request = small_request(&references);
+    let exact = klein().generate(&request, &Unobserved).unwrap().picture;
+    let picture = Picture::new(30, 40, vec![120; 3600]).unwrap();
+    let answer = vilt("vilt").answer(&picture, "how many?", 1, &Unobserved).unwrap();
+    // Not bf16: candle has no matrix product in it on the CPU.
+    let pipeline = Pipeline::load(&fixture("klein"), &CPU, DType::F16, &Unobserved).unwrap();
+    let half = pipeline.generate(&request, &Unobserved).unwrap().picture;
+    let differences = half.rgb().iter().zip(exact.rgb()).map(|(a, b)| f64::from(a.abs_diff(*b)));
+    let mean = differences.sum::<f64>() / exact.rgb().len() as f64;
+    assert!(mean < 1.0, "pixels differ by {mean} of 255 on average");
+    let vqa = Vqa::load(&fixture("vilt"), &CPU, DType::F16, &Unobserved).unwrap();
+    let half = vqa.answer(&picture, "how many?", 1, &Unobserved).unwrap();
+    assert!((half[0].score - answer[0].score).abs() < 0.01, "{half:?} {answer:?}");
+}
+
+#[test]
+fn models_are_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Pipeline>();
+    shared::<Vqa>();
 }
 
 #[test]

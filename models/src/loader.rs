@@ -109,7 +109,10 @@ impl WeightFiles {
     ///
     /// [`Error::Weights`] for any error in `built`.
     pub fn check<T>(&self, built: candle_core::Result<T>) -> Result<T> {
-        built.map_err(|e| Error::weights(&self.dir, e.to_string()))
+        built.map_err(|e| {
+            let reason = if let candle_core::Error::WithBacktrace { inner, .. } = e { *inner } else { e };
+            Error::weights(&self.dir, reason.to_string())
+        })
     }
 }
 

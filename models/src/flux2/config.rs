@@ -124,22 +124,27 @@ impl TransformerConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let config: Self = read_json(path)?;
         require(path, "patch_size", &config.patch_size, &[1])?;
+        for (key, value) in [
+            ("in_channels", config.in_channels),
+            ("num_attention_heads", config.num_attention_heads),
+            ("attention_head_dim", config.attention_head_dim),
+            ("joint_attention_dim", config.joint_attention_dim),
+            ("timestep_guidance_channels", config.timestep_guidance_channels),
+        ] {
+            require_size(path, key, value)?;
+        }
         let refuse = |reason: String| Err(Error::config(path, reason));
         if let Some(out) = config.out_channels.filter(|&out| out != config.in_channels) {
             return refuse(format!("out_channels is {out}; only in_channels ({}) is supported", config.in_channels));
         }
         let axes = &config.axes_dims_rope;
         let head = config.attention_head_dim;
-        if axes.len() != 4 || axes.iter().any(|a| a % 2 == 1) || axes.iter().sum::<usize>() != head {
+        let fits = |axis: &usize| axis.is_multiple_of(2) && *axis <= head;
+        if axes.len() != 4 || !axes.iter().all(fits) || axes.iter().sum::<usize>() != head {
             return refuse(format!("axes_dims_rope is {axes:?}; four even numbers that add up to {head} are needed"));
         }
-        for (key, value) in [
-            ("in_channels", config.in_channels),
-            ("num_attention_heads", config.num_attention_heads),
-            ("attention_head_dim", head),
-            ("timestep_guidance_channels", config.timestep_guidance_channels),
-        ] {
-            require_positive(path, key, value)?;
+        if !(config.mlp_ratio > 0.0 && config.mlp_ratio <= 64.0) {
+            return refuse(format!("mlp_ratio is {}; above 0 and up to 64 is supported", config.mlp_ratio));
         }
         if config.timestep_guidance_channels % 2 == 1 {
             return refuse("timestep_guidance_channels is odd; an even number is needed".to_owned());
@@ -176,6 +181,12 @@ impl VaeConfig {
         require(path, "in_channels", &config.in_channels, &[3])?;
         require(path, "out_channels", &config.out_channels, &[3])?;
         let levels = config.block_out_channels.len();
+        if !(1..=MAX_LEVELS).contains(&levels) {
+            return Err(Error::config(
+                path,
+                format!("block_out_channels has {levels} entries; 1 to {MAX_LEVELS} are needed"),
+            ));
+        }
         for (key, types, supported) in [
             ("down_block_types", &config.down_block_types, "DownEncoderBlock2D"),
             ("up_block_types", &config.up_block_types, "UpDecoderBlock2D"),
@@ -187,15 +198,15 @@ impl VaeConfig {
                 return Err(Error::config(path, reason));
             }
         }
-        require_positive(path, "latent_channels", config.latent_channels)?;
-        require_positive(path, "layers_per_block", config.layers_per_block)?;
-        require_positive(path, "norm_num_groups", config.norm_num_groups)?;
-        require_positive(path, "block_out_channels", levels)?;
+        require_size(path, "latent_channels", config.latent_channels)?;
+        require_size(path, "layers_per_block", config.layers_per_block)?;
+        require_size(path, "norm_num_groups", config.norm_num_groups)?;
         if config.decoder_channels().len() != levels {
             return Err(Error::config(path, "decoder_block_out_channels is not as long as block_out_channels"));
         }
         for &channels in config.block_out_channels.iter().chain(config.decoder_channels()) {
-            if channels == 0 || channels % config.norm_num_groups != 0 {
+            require_size(path, "block_out_channels", channels)?;
+            if channels % config.norm_num_groups != 0 {
                 let reason = format!("{channels} channels do not fall into {} groups", config.norm_num_groups);
                 return Err(Error::config(path, reason));
             }
@@ -249,11 +260,12 @@ impl TextEncoderConfig {
         for (key, value) in [
             ("vocab_size", config.vocab_size),
             ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
             ("num_attention_heads", config.num_attention_heads),
             ("num_key_value_heads", config.key_value_heads()),
             ("head_dim", config.head_dim),
         ] {
-            require_positive(path, key, value)?;
+            require_size(path, key, value)?;
         }
         if config.head_dim % 2 == 1 {
             return Err(Error::config(path, format!("head_dim is {}; an even number is needed", config.head_dim)));
@@ -293,6 +305,11 @@ impl TextEncoderConfig {
     }
 }
 
+/// Bound on every size that a file gives: far above any real model, low enough that no product of sizes overflows.
+const MAX_SIZE: usize = 1 << 20;
+/// Levels of a VAE; each halves the picture.
+const MAX_LEVELS: usize = 8;
+
 pub(super) fn require<T: PartialEq + std::fmt::Debug>(
     path: &Path,
     key: &str,
@@ -306,8 +323,11 @@ pub(super) fn require<T: PartialEq + std::fmt::Debug>(
     Err(Error::config(path, format!("{key} is {value:?}; only {supported} is supported")))
 }
 
-pub(super) fn require_positive(path: &Path, key: &str, value: usize) -> Result<()> {
-    if value > 0 { Ok(()) } else { Err(Error::config(path, format!("{key} is 0 or empty"))) }
+pub(super) fn require_size(path: &Path, key: &str, value: usize) -> Result<()> {
+    if (1..=MAX_SIZE).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(path, format!("{key} is {value}; 1 to {MAX_SIZE} is supported")))
 }
 
 impl Default for TransformerConfig {

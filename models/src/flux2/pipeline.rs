@@ -109,7 +109,9 @@ impl Defaults {
 }
 
 impl Pipeline {
-    /// Loads the model in `dir` onto `device`, to compute in `dtype`.
+    /// Loads the model in `dir` onto `device`, to compute in `dtype`, whatever type the files store.
+    ///
+    /// candle computes in `F32` and `F16` everywhere, in `BF16` on accelerators only.
     ///
     /// # Errors
     ///

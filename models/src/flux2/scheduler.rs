@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::config::{require, require_positive};
+use super::config::{require, require_size};
 use crate::{
     error::{Error, Result},
     loader::read_json,
@@ -80,7 +80,7 @@ impl SchedulerConfig {
         if let Some(terminal) = config.shift_terminal.filter(|&t| t != 0.0) {
             return Err(Error::config(path, format!("shift_terminal is {terminal}; only null is supported")));
         }
-        require_positive(path, "num_train_timesteps", config.num_train_timesteps as usize)?;
+        require_size(path, "num_train_timesteps", config.num_train_timesteps as usize)?;
         Ok(config)
     }
 }

@@ -9,6 +9,11 @@ use crate::{
     loader::{read_json, read_optional_json},
 };
 
+/// Bound on every size that a file gives: far above any real model, low enough that no product of sizes overflows.
+const MAX_SIZE: usize = 1 << 20;
+/// Bound on the length to which pictures are brought, in pixels.
+const MAX_EDGE: u32 = 4096;
+
 /// `config.json` of a `ViltForQuestionAnswering`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -42,6 +47,20 @@ impl ViltConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let config: Self = read_json(path)?;
         let refuse = |reason: String| Err(Error::config(path, reason));
+        for (key, value) in [
+            ("vocab_size", config.vocab_size),
+            ("type_vocab_size", config.type_vocab_size),
+            ("max_position_embeddings", config.max_position_embeddings),
+            ("hidden_size", config.hidden_size),
+            ("num_attention_heads", config.num_attention_heads),
+            ("intermediate_size", config.intermediate_size),
+            ("image_size", config.image_size),
+            ("patch_size", config.patch_size),
+        ] {
+            if !(1..=MAX_SIZE).contains(&value) {
+                return refuse(format!("{key} is {value}; 1 to {MAX_SIZE} is supported"));
+            }
+        }
         if config.model_type != "vilt" {
             return refuse(format!("model_type is {:?}; only \"vilt\" is supported", config.model_type));
         }
@@ -59,11 +78,11 @@ impl ViltConfig {
             return refuse("modality_type_vocab_size is below 2; text and picture need one each".to_owned());
         }
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
-        if heads == 0 || width == 0 || width % heads != 0 {
+        if width % heads != 0 {
             return refuse(format!("hidden_size is {width}, not a multiple of num_attention_heads, {heads}"));
         }
         let (image, patch) = (config.image_size, config.patch_size);
-        if patch == 0 || image < patch {
+        if image < patch {
             return refuse(format!("image_size is {image} and patch_size {patch}; no patch fits"));
         }
         config.check_labels(path)?;
@@ -159,8 +178,10 @@ impl ProcessorConfig {
             let reason = format!("resample is {}; only 3 (bicubic) is supported", config.resample);
             return Err(Error::config(&path, reason));
         }
-        if config.size_divisor == 0 || config.shortest_edge() == 0 {
-            return Err(Error::config(&path, "size and size_divisor must not be 0"));
+        for (key, value) in [("size", config.shortest_edge()), ("size_divisor", config.size_divisor)] {
+            if !(1..=MAX_EDGE).contains(&value) {
+                return Err(Error::config(&path, format!("{key} is {value}; 1 to {MAX_EDGE} is supported")));
+            }
         }
         if config.image_std.contains(&0.0) {
             return Err(Error::config(&path, "image_std must not be 0"));

@@ -52,7 +52,9 @@ pub struct Answer {
 }
 
 impl Vqa {
-    /// Loads the model in `dir` onto `device`, to compute in `dtype`.
+    /// Loads the model in `dir` onto `device`, to compute in `dtype`, whatever type the files store.
+    ///
+    /// candle computes in `F32` and `F16` everywhere, in `BF16` on accelerators only.
     ///
     /// # Errors
     ///
