@@ -1,1 +1,1 @@
-//! Under construction.
+//! Benchmarks: `cargo bench -p gpusched-benches`. They measure; tests check.
