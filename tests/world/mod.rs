@@ -28,7 +28,7 @@ struct OnLane {
     stop: bool,
 }
 
-pub struct World {
+pub(crate) struct World {
     rng: SplitMix,
     now: Time,
     scheduler: Scheduler,
@@ -51,7 +51,7 @@ fn plan() -> Plan {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut world = Self {
             rng: SplitMix(seed),
             now: Time(0),
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// One thing happens.
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.now = self.now.after(self.rng.below(50));
         match self.rng.below(100) {
             0..25 => {
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Nothing new happens any more, and everything takes its course.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             if self.writes.is_empty() && self.lanes.is_empty() {
                 break;
@@ -117,29 +117,29 @@ impl World {
         assert_eq!(self.disk.records.len(), self.disk.outcomes.len(), "so has every job on record");
     }
 
-    pub fn ended(&self) -> usize {
+    pub(crate) fn ended(&self) -> usize {
         self.disk.outcomes.len()
     }
 
-    pub fn into_log(self) -> Vec<String> {
+    pub(crate) fn into_log(self) -> Vec<String> {
         self.log
     }
 
-    pub fn submit_heavy(&mut self) -> JobId {
+    pub(crate) fn submit_heavy(&mut self) -> JobId {
         self.submit(false, false, None, SessionId(0))
     }
 
-    pub fn submit_light(&mut self) -> JobId {
+    pub(crate) fn submit_light(&mut self) -> JobId {
         self.submit(true, false, None, SessionId(0))
     }
 
-    pub fn record_all(&mut self) {
+    pub(crate) fn record_all(&mut self) {
         while !self.writes.is_empty() {
             self.commit();
         }
     }
 
-    pub fn on_lanes(&self) -> Vec<JobId> {
+    pub(crate) fn on_lanes(&self) -> Vec<JobId> {
         self.lanes.values().map(|lane| lane.job).collect()
     }
 
@@ -151,8 +151,9 @@ impl World {
             Task::Txt2Img(ImageSpec { prompt, seed: Some(1), steps: Some(4), size: None, guidance: None })
         };
         let job = JobId(self.next_number);
+        let ticket = Ticket(self.rng.next());
         self.input(Input::Submit {
-            ticket: Ticket(self.rng.next()),
+            ticket,
             uid: 1000,
             session,
             spec: JobSpec { task, model: Some("m".to_owned()), deadline_ms },
