@@ -58,16 +58,16 @@ async fn finish(client: &Client, job: JobId, submit: &Submit, output: &Output) -
     let mut result = json!({ "result": view });
     if let (JobState::Done(Outcome::Image { .. }), Some(picture)) = (&view.state, submit.picture()) {
         let png = client.fetch_bytes(job).await?;
-        #[cfg(feature = "preview")]
-        if picture.preview && !output.json {
-            // The picture itself is safe: not being able to show it is no failure.
-            crate::preview::show(&png).unwrap_or_else(|e| output.note(&format!("no preview: {e}")));
-        }
         if let Some(file) = save::write(&png, job, &picture.target, output)? {
             if output.json {
                 result["file"] = json!(file.to_string_lossy());
             } else {
                 output.text(&file.display().to_string())?;
+            }
+            // The file is safe: not being able to show it is no failure.
+            #[cfg(feature = "preview")]
+            if picture.preview && !output.json {
+                crate::preview::show(&png).unwrap_or_else(|e| output.note(&format!("no preview: {e}")));
             }
         }
     }
