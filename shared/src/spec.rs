@@ -41,7 +41,7 @@ pub struct JobSpec {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Task {
     /// A picture from a prompt.
     Txt2Img(ImageSpec),
@@ -86,7 +86,7 @@ pub struct Size {
 
 /// [`Task`] without its details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum TaskKind {
     /// [`Task::Txt2Img`]
     Txt2Img,
@@ -246,6 +246,15 @@ mod tests {
             let Task::Txt2Img(image) = &mut spec.task else { unreachable!() };
             (image.steps, image.guidance) = (Some(steps), Some(guidance));
             assert_eq!(spec.validate(0).is_ok(), ok, "{steps} {guidance}");
+        }
+    }
+
+    #[test]
+    fn tasks_have_one_name_everywhere() {
+        for kind in [TaskKind::Txt2Img, TaskKind::Img2Img, TaskKind::Vqa] {
+            let name = kind.to_string();
+            let read = TaskKind::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&name));
+            assert_eq!(read, Ok(kind));
         }
     }
 
