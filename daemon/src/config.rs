@@ -185,7 +185,9 @@ impl Config {
             std::env::var_os(variable).map_or_else(home, PathBuf::from).join("gpusched")
         };
         Self {
-            socket: below("XDG_RUNTIME_DIR", ".cache").join("gpusched.sock"),
+            // As clients look for it.
+            socket: std::env::var_os("XDG_RUNTIME_DIR")
+                .map_or_else(|| SYSTEM_SOCKET.into(), |run| Path::new(&run).join("gpusched/gpusched.sock")),
             state_dir: below("XDG_STATE_HOME", ".local/state"),
             models: vec![below("XDG_DATA_HOME", ".local/share").join("models")],
             ..Self::default()

@@ -328,6 +328,7 @@ impl Scheduler {
         }
         if before == State::Queued {
             self.queues[class].remove(&id);
+            effects.push_back(Effect::Advanced);
         }
         match (before.lane(), state.lane()) {
             (Some(lane), None) => self.lanes.vacate(lane),
@@ -400,7 +401,6 @@ impl Scheduler {
             while let Some(lane) = self.lanes.free(class) {
                 let Some(id) = ordering::next(self.waiting(class)) else { break };
                 self.apply(id, &Event::Assigned(lane), now, effects);
-                effects.push_back(Effect::Advanced);
             }
         }
     }

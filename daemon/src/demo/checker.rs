@@ -6,9 +6,9 @@ use std::fmt;
 use image::RgbImage;
 
 /// Pixels along a side of the demo's pictures.
-pub(super) const SIDE: u32 = 64;
+pub const SIDE: u32 = 64;
 /// The colours the shipped models know.
-pub(super) const COLORS: [(&str, [u8; 3]); 8] = [
+pub const COLORS: [(&str, [u8; 3]); 8] = [
     ("red", [255, 0, 0]),
     ("green", [0, 255, 0]),
     ("blue", [0, 0, 255]),
@@ -25,14 +25,18 @@ const MIN_AREA: usize = 40;
 
 /// A shape the shipped models know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// A disc.
     Circle,
+    /// With sides along the picture's.
     Square,
+    /// Standing on its base.
     Triangle,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Circle, Self::Square, Self::Triangle];
 }
 
 impl fmt::Display for Kind {
@@ -46,12 +50,12 @@ impl fmt::Display for Kind {
 }
 
 /// The RGB value of a colour of [`COLORS`]; black for any other name.
-pub(super) fn color(name: &str) -> [u8; 3] {
+pub fn color(name: &str) -> [u8; 3] {
     COLORS.iter().find(|(other, _)| *other == name).map_or([0; 3], |(_, rgb)| *rgb)
 }
 
 /// The shapes in `picture`, at most one for each colour; without a kind where it is none of those known.
-pub(super) fn find(picture: &RgbImage) -> Vec<(&'static str, Option<Kind>)> {
+pub fn find(picture: &RgbImage) -> Vec<(&'static str, Option<Kind>)> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let labels: Vec<Option<usize>> = picture.pixels().map(|pixel| label(pixel.0)).collect();
     let found = COLORS.iter().enumerate().filter_map(|(index, (name, _))| {

@@ -1,7 +1,7 @@
 //! `gpuschedd demo`: the main job from end to end. A private daemon in a temporary directory, ten image jobs and five
 //! question jobs submitted together, every result checked, a table and the pictures left behind.
 
-mod checker;
+pub mod checker;
 mod jobs;
 mod private_daemon;
 mod progress;

@@ -24,7 +24,7 @@ pub enum BindError {
     #[error("another daemon listens on {}; stop it, or choose another socket with --socket", .0.display())]
     Taken(PathBuf),
     /// The system refuses.
-    #[error("cannot listen on {}: {source}", path.display())]
+    #[error("cannot listen on {}: {source}; choose another socket with --socket", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
