@@ -171,6 +171,9 @@ impl JobSpec {
         if text.len() > MAX_TEXT_BYTES {
             return Err(Rejection::TextTooLong { bytes: text.len() as u64, limit: MAX_TEXT_BYTES as u64 });
         }
+        if text.contains('\0') {
+            return Err(bad("text", "contains a NUL character".to_owned()));
+        }
         let wanted = self.task.pictures();
         if !wanted.contains(&pictures) {
             return Err(Rejection::WrongImageCount {

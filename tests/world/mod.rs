@@ -228,7 +228,8 @@ impl World {
         let unfinished: Vec<JobRecord> =
             self.disk.records.values().filter(|r| !self.disk.outcomes.contains_key(&r.id)).cloned().collect();
         for record in unfinished {
-            self.input(Input::Restore(record));
+            let age_ms = self.now.0 - record.submitted_unix_ms;
+            self.input(Input::Restore { record, age_ms });
         }
     }
 

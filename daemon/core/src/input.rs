@@ -38,7 +38,12 @@ pub enum Input {
     /// The journal could not take the submission.
     RecordFailed(JobId, String),
     /// A job of an earlier run of the daemon that had not ended.
-    Restore(JobRecord),
+    Restore {
+        /// As the journal has it.
+        record: JobRecord,
+        /// How long ago it was accepted; its deadline goes on counting.
+        age_ms: u64,
+    },
     /// The lane has begun.
     Started(JobId),
     /// The lane got further.

@@ -26,7 +26,7 @@ impl Scheduler {
             assert_eq!(self.queues[job.class].contains(id), job.state == State::Queued, "job {id} waits iff queued");
             assert!(!matches!(job.state, State::Done(_)), "job {id} has ended and left");
         }
-        let queued: usize = self.queues.iter().map(|queue| queue.len()).sum();
+        let queued: usize = self.queues.iter().map(std::collections::BTreeSet::len).sum();
         let waiting = self.jobs.values().filter(|job| job.state == State::Queued).count();
         assert_eq!(queued, waiting, "queues hold waiting jobs and nothing else");
         debug_assert!(self.jobs.keys().all(|id| *id != JobId(0)), "jobs are numbered from 1");

@@ -18,6 +18,7 @@ mod lane;
 pub mod policy;
 mod scheduler;
 mod time;
+mod view;
 
 pub use catalog::{Catalog, ModelInfo};
 pub use class::Class;

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use gpusched_shared::view::Activity;
-use gpusched_shared::{ClassView, FailureKind, JobId, JobState, JobView, LaneView, Outcome, Rejection, Update};
+use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Update};
 
 use crate::class::Class;
 use crate::effect::{Effect, JobRecord};
 use crate::input::{Input, SessionId, Ticket};
+use crate::job::Job;
 use crate::job::state::{Ending, State};
 use crate::job::transition::{Event, Next, next};
-use crate::job::{Clock, Job};
 use crate::lane::Lanes;
 use crate::policy::ordering::{self, Waiting};
 use crate::policy::routing::{Route, route};
@@ -74,14 +74,14 @@ impl Plan {
 /// See the [crate's documentation](crate).
 #[derive(Debug)]
 pub struct Scheduler {
-    plan: Plan,
+    pub(crate) plan: Plan,
     /// Jobs that have not ended; those that have are the journal's.
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) lanes: Lanes,
     /// Jobs waiting for a lane, by class.
     pub(crate) queues: Vec<BTreeSet<JobId>>,
     deadlines: BTreeSet<(Time, JobId)>,
-    finished: Vec<u64>,
+    pub(crate) finished: Vec<u64>,
     next_id: JobId,
     draining: bool,
     /// Events that cannot happen if everyone keeps their word, for the shell to log.
@@ -135,7 +135,7 @@ impl Scheduler {
                     effects.extend(job.ticket.map(|ticket| Effect::Reject(ticket, Rejection::Internal { reason })));
                 }
             }
-            Input::Restore(record) => self.restore(record, now, &mut effects),
+            Input::Restore { record, age_ms } => self.restore(record, age_ms, now, &mut effects),
             Input::Started(id) => self.apply(id, &Event::Started, now, &mut effects),
             Input::Progress(id, activity) => self.progress(id, activity, &mut effects),
             Input::Finished(id, outcome) => self.apply(id, &Event::Finished(outcome), now, &mut effects),
@@ -180,48 +180,6 @@ impl Scheduler {
         self.draining
     }
 
-    /// A job that has not ended.
-    pub fn view(&self, id: JobId, now: Time) -> Option<JobView> {
-        let job = self.jobs.get(&id)?;
-        let (wait_ms, run_ms) = job.clock.read(now);
-        Some(JobView {
-            id,
-            uid: job.record.uid,
-            class: job.record.class.clone(),
-            spec: job.record.spec.clone(),
-            attached: job.record.attached,
-            state: self.state_of(id, job),
-            attempts: job.record.attempts,
-            submitted_unix_ms: job.record.submitted_unix_ms,
-            wait_ms,
-            run_ms,
-        })
-    }
-
-    /// The jobs that have not ended, newest first.
-    pub fn live(&self) -> impl Iterator<Item = (JobId, &JobRecord)> {
-        self.jobs.iter().rev().map(|(id, job)| (*id, &job.record))
-    }
-
-    /// The classes as they stand.
-    pub fn classes(&self) -> Vec<ClassView> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let views = self.plan.classes.iter().enumerate().map(|(index, class)| ClassView {
-            name: class.name.clone(),
-            queued: count(self.queues[index].len()),
-            running: count(self.lanes.iter().filter(|(_, lane)| lane.class == index && lane.job.is_some()).count()),
-            finished: self.finished[index],
-        });
-        views.collect()
-    }
-
-    /// The lanes as they stand.
-    pub fn lanes(&self) -> Vec<LaneView> {
-        let name = |class: usize| self.plan.classes[class].name.clone();
-        let views = self.lanes.iter().map(|(_, lane)| (name(lane.class), lane.index, lane.job));
-        views.map(|(class, index, job)| LaneView { class, index, job }).collect()
-    }
-
     /// What cannot have happened and yet did, since the last call; for the log.
     pub fn take_impossible(&mut self) -> Vec<String> {
         std::mem::take(&mut self.impossible)
@@ -245,19 +203,23 @@ impl Scheduler {
         }
         record.class = name.clone();
         self.next_id = JobId(record.id.0 + 1);
-        let session = record.attached.then_some(session);
-        self.insert(record.clone(), class, State::Recording(None), Some(ticket), session, now);
+        self.insert(Job {
+            ticket: Some(ticket),
+            session: record.attached.then_some(session),
+            expires: record.spec.deadline_ms.map(|ms| now.after(ms)),
+            ..Job::new(record.clone(), class, State::Recording(None), now)
+        });
         Ok(record)
     }
 
     /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that no rule of
     /// today's configuration takes.
-    fn restore(&mut self, record: JobRecord, now: Time, effects: &mut VecDeque<Effect>) {
+    fn restore(&mut self, mut record: JobRecord, age_ms: u64, now: Time, effects: &mut VecDeque<Effect>) {
         let (id, attached) = (record.id, record.attached);
         let class = self.class_of(&record);
-        let mut record = record;
         record.class = class.as_ref().map_or(record.class, |class| self.plan.classes[*class].name.clone());
-        self.insert(record, *class.as_ref().unwrap_or(&0), State::Queued, None, None, now);
+        let expires = record.spec.deadline_ms.map(|ms| now.after(ms.saturating_sub(age_ms)));
+        self.insert(Job { expires, ..Job::new(record, *class.as_ref().unwrap_or(&0), State::Queued, now) });
         match class {
             Ok(class) => {
                 self.queues[class].insert(id);
@@ -279,21 +241,10 @@ impl Scheduler {
             .ok_or_else(|| Rejection::NoRoute { task: record.spec.task.kind().to_string() })
     }
 
-    fn insert(
-        &mut self,
-        record: JobRecord,
-        class: usize,
-        state: State,
-        ticket: Option<Ticket>,
-        session: Option<SessionId>,
-        now: Time,
-    ) {
-        let id = record.id;
-        let expires = record.spec.deadline_ms.map(|ms| now.after(ms));
-        self.deadlines.extend(expires.map(|at| (at, id)));
-        let clock = Clock::new(now);
-        self.jobs
-            .insert(id, Job { record, class, state, ticket, session, expires, activity: Activity::Starting, clock });
+    fn insert(&mut self, job: Job) {
+        let id = job.record.id;
+        self.deadlines.extend(job.expires.map(|at| (at, id)));
+        self.jobs.insert(id, job);
     }
 
     fn forget(&mut self, id: JobId) -> Option<Job> {
@@ -409,20 +360,7 @@ impl Scheduler {
         self.queues[class].iter().map(|id| Waiting { id: *id })
     }
 
-    fn ahead(&self, class: usize, id: JobId) -> u32 {
+    pub(crate) fn ahead(&self, class: usize, id: JobId) -> u32 {
         ordering::ahead(self.waiting(class), id)
-    }
-
-    fn state_of(&self, id: JobId, job: &Job) -> JobState {
-        match &job.state {
-            State::Recording(_) | State::Queued => JobState::Queued { ahead: self.ahead(job.class, id) },
-            State::Launching(lane) | State::Running(lane) | State::Stopping(lane, _) => {
-                JobState::Running { lane: self.lanes.index(*lane), activity: job.activity }
-            }
-            // Nobody sees an outcome before the journal has it.
-            State::Concluding(_) if job.record.attempts == 0 => JobState::Queued { ahead: 0 },
-            State::Concluding(_) => JobState::Running { lane: 0, activity: job.activity },
-            State::Done(outcome) => JobState::Done(outcome.clone()),
-        }
     }
 }

@@ -26,6 +26,14 @@ pub(crate) struct Job {
     pub(crate) clock: Clock,
 }
 
+impl Job {
+    /// A job of no connection and without a deadline, which nobody waits for.
+    pub(crate) fn new(record: JobRecord, class: usize, state: State, now: Time) -> Self {
+        let clock = Clock::new(now);
+        Self { record, class, state, ticket: None, session: None, expires: None, activity: Activity::Starting, clock }
+    }
+}
+
 /// Adds up how long a job waits and runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
