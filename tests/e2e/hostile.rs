@@ -1,18 +1,18 @@
 //! Clients without manners. Whatever they do, they get a typed refusal, and everybody else is served as before.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use gpusched_client::blocking::Client;
 use gpusched_client::shared::codec::encode;
 use gpusched_client::shared::frame::MAX_REQUEST;
 use gpusched_client::shared::spec::MAX_TEXT_BYTES;
 use gpusched_client::shared::{Rejection, Request, Response};
-use gpusched_client::{Error, JobId, JobSpec, Update, txt2img, vqa};
+use gpusched_client::{Error, JobId, JobSpec, Picture, Update, txt2img, vqa};
 
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::raw::{Raw, hello};
-use crate::harness::{assert_well, long, quick, until_working};
+use crate::harness::{assert_well, long, picture, quick, until_working};
 
 fn submit(spec: impl Into<JobSpec>) -> Request {
     Request::Submit { spec: spec.into(), pictures: 0, attached: true }
@@ -260,5 +260,12 @@ fn descriptors_are_counted() {
     let (_, response) = raw.receive().expect("a reason");
     assert!(matches!(&response, Response::Rejected(rejection) if is_malformed(rejection)), "{response:?}");
     raw.closed();
+    // What no frame has taken the next one that wants some gets first.
+    let mut raw = Raw::greet(&socket);
+    raw.ask(&Request::Status, &[null.as_fd()]);
+    let picture = Picture::from_bytes(&picture::red_circle()).expect("a memory file").into();
+    let refused = raw.refused(&with(1), &[OwnedFd::as_fd(&picture)]);
+    assert!(matches!(refused, Rejection::BadImage { index: 0, .. }), "{refused:?}");
+    assert!(matches!(raw.ask(&with(1), &[null.as_fd()]), Response::Accepted(_)));
     assert_well(&daemon);
 }
