@@ -132,8 +132,8 @@ impl Client {
         bytes.ok_or(Error::Damaged { job })
     }
 
-    /// Ends a job and returns it as it then is: still running if its lane has yet to let go, unchanged if it had already
-    /// ended.
+    /// Ends a job and returns it once it has ended, which on a lane takes until the next yield point. A job that had already
+    /// ended is unchanged.
     ///
     /// # Errors
     /// [`Error::Rejected`] if there is no such job.

@@ -70,7 +70,7 @@ pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
 
 async fn run(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
     let state = |source| ServeError::State { path: config.state_dir.clone(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir).map_err(state)?;
+    make_private(&config.state_dir).map_err(state)?;
     let _lock = lock(&config.state_dir)?;
     let blobs = Arc::new(Blobs::open(&config.state_dir.join("blobs")).map_err(state)?);
 
@@ -111,6 +111,17 @@ async fn run(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
     let _ = std::fs::remove_file(&config.socket);
     tracing::info!("stopped");
     Ok(served?)
+}
+
+/// Makes a directory that only this user may enter; missing parents get the usual mode.
+fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        DirBuilder::new().recursive(true).create(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Takes the state directory for this process. The lock goes with the process, however it ends.

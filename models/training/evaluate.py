@@ -1,7 +1,7 @@
 """Scores the shipped weights with the reference implementations.
 
 ViLT: every question of easy-VQA's official test split, and held-out questions about scenes of our world. FLUX.2: 200
-fixed single-shape prompts and 100 fixed pairs, judged by the pixel checker, whose score on drawn pictures of the same
+fixed single-shape prompts, 100 fixed pairs and 50 fixed edits, judged by the pixel checker, whose score on drawn pictures of the same
 prompts (its ceiling) is printed beside. Takes about three minutes on one core.
 """
 
@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 
 import torch
+from PIL import Image
 from diffusers import Flux2KleinPipeline
 from transformers import BertTokenizerFast, ViltForQuestionAnswering
 
@@ -20,7 +21,7 @@ import world
 from flux2 import TEXT_LAYERS, TOKENS
 from run import HERE
 
-SINGLES, PAIRS, STEPS, GUIDANCE, BATCH = 200, 100, 20, 3.0, 25
+SINGLES, PAIRS, EDITS, STEPS, GUIDANCE, BATCH = 200, 100, 50, 20, 3.0, 25
 
 
 @torch.no_grad()
@@ -58,6 +59,29 @@ def in_relation(found, shapes):
     return bool(a and b and wanted == world.relation(a, b, margin=4.0, slack=16.0))
 
 
+def edited(pipeline, before, after, text, seed):
+    """Edits the picture of `before`: whether it shows what was asked for, and whether the shape stayed where it was."""
+    picture = pipeline(
+        image=to_pil_image(world.render([before])[0]),
+        prompt=text,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        generator=torch.Generator().manual_seed(seed),
+        text_encoder_out_layers=TEXT_LAYERS,
+        max_sequence_length=TOKENS,
+        height=world.SIZE,
+        width=world.SIZE,
+        output_type="pt",
+    ).images[0]
+    found = checker.find(picture)
+    kept = bool(found) and abs(found[0].x - before[0].x) + abs(found[0].y - before[0].y) < 6
+    return checker.shows(picture, after), kept
+
+
+def to_pil_image(picture):
+    return Image.fromarray(picture.permute(1, 2, 0).numpy())
+
+
 @torch.no_grad()
 def flux2(folder):
     pipeline = Flux2KleinPipeline.from_pretrained(folder, torch_dtype=torch.float32)
@@ -91,6 +115,9 @@ def flux2(folder):
         if name == "pair":
             related = [(f, s) for f, s in zip(found, scenes) if world.relation(*s)]
             scores["pair_relation"] = round(sum(in_relation(f, s) for f, s in related) / len(related), 3)
+    edits = [edited(pipeline, *world.edit(rng), seed) for seed in range(EDITS)]
+    scores["edit_exact"] = round(sum(shown for shown, _ in edits) / EDITS, 3)
+    scores["edit_in_place"] = round(sum(shown and kept for shown, kept in edits) / EDITS, 3)
     return scores
 
 

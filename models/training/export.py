@@ -57,5 +57,7 @@ for name, write in (("flux2-klein-tiny", flux2), ("vilt-tiny", vilt)):
     write(folder)
     clean(folder)
     shutil.copy(CARDS / f"{name}.md", folder / "README.md")
+    if (samples := CARDS / f"{name}.png").exists():
+        shutil.copy(samples, folder / "samples.png")
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     print(f"{folder}: {size / 1e6:.2f} MB")

@@ -312,6 +312,7 @@ impl Scheduler {
                 if let Some(at) = job.expires.take() {
                     self.deadlines.remove(&(at, id));
                 }
+                job.clock.stop(now);
                 let (wait_ms, run_ms) = job.clock.read(now);
                 effects.push_back(Effect::Conclude { job: id, outcome, wait_ms, run_ms });
             }

@@ -42,7 +42,6 @@ impl PrivateDaemon {
             .arg(&file)
             // An outer daemon's socket must not win over the private one.
             .env_remove(gpusched_shared::SOCKET_ENV)
-            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             // Ctrl-C is the demo's to handle.

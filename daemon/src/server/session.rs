@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::SessionId;
-use gpusched_shared::frame::{Frame, MAX_REQUEST};
+use gpusched_shared::frame::{Frame, MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, Writer, split};
-use gpusched_shared::{JobId, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec};
+use gpusched_shared::{
+    JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
+};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,7 +23,7 @@ use super::{Ask, Context, Reply, pictures};
 
 /// Responses that may wait for a slow client.
 const QUEUED_RESPONSES: usize = 16;
-/// Jobs on one page of a list: the frame must stay under its limit with the longest prompts.
+/// Jobs on one page of a list, at most.
 const PAGE: u32 = 100;
 
 /// A response on its way out, and the file that goes with it.
@@ -194,7 +196,7 @@ impl Client {
             Request::List { ended, before, limit } => {
                 let limit = limit.min(PAGE);
                 let jobs = self.ask(|reply| Ask::List { peer, ended, before, limit, reply }).await?;
-                self.say(id, Response::Jobs(jobs)).await;
+                self.say(id, Response::Jobs(fitting(jobs))).await;
                 Ok(())
             }
             Request::Fetch(job) => {
@@ -237,6 +239,18 @@ impl Client {
         // Fails only when the connection has ended, which the reader sees too.
         let _ = self.out.send((id, response, None)).await;
     }
+}
+
+/// As many of the jobs, from the first, as fit into one frame; the client asks for the rest with `before`.
+fn fitting(mut jobs: Vec<JobView>) -> Vec<JobView> {
+    let mut room = MAX_RESPONSE - 64;
+    let fitting = jobs.iter().map_while(|job| {
+        room = room.checked_sub(codec::encode(job).ok()?.len())?;
+        Some(())
+    });
+    let count = fitting.count();
+    jobs.truncate(count);
+    jobs
 }
 
 /// Waits for more news of a job.

@@ -1,5 +1,7 @@
 //! Logs: to the journal where systemd has connected it, as lines on stderr elsewhere.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,6 +18,11 @@ pub fn init() {
     match journald {
         // Field names without a prefix, so that `journalctl JOB_ID=7` finds a job's story.
         Some(layer) => registry.with(layer.with_field_prefix(None)).init(),
-        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        None => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+            // Colours are for people: not for files and pipes, nor for those who say so (no-color.org).
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(lines.with_ansi(colours)).init();
+        }
     }
 }

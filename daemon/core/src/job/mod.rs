@@ -54,6 +54,12 @@ impl Clock {
         (self.since, self.on_lane) = (now, on_lane);
     }
 
+    /// Stops the hand for good: what it reads from here on is what it reads now.
+    pub(crate) fn stop(&mut self, now: Time) {
+        self.turn(false, now);
+        self.since = Time(u64::MAX);
+    }
+
     /// Milliseconds waited and run so far.
     pub(crate) fn read(&self, now: Time) -> (u64, u64) {
         let passed = now.since(self.since);
