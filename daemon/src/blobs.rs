@@ -41,10 +41,13 @@ impl Blobs {
     pub fn put(&self, bytes: &[u8]) -> io::Result<BlobRef> {
         let blob = BlobRef { hash: BlobHash::of(bytes), bytes: bytes.len() as u64 };
         let path = self.path(blob.hash);
-        if fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.bytes) {
+        let directory = path.parent().unwrap_or(&self.root);
+        // What is there may be damaged, or not durable yet: it counts only once it has been read and synced.
+        if fs::read(&path).is_ok_and(|there| there == bytes) {
+            File::open(&path)?.sync_all()?;
+            File::open(directory)?.sync_all()?;
             return Ok(blob);
         }
-        let directory = path.parent().unwrap_or(&self.root);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let temporary = self.root.join(TEMPORARY).join(number.to_string());
@@ -95,6 +98,10 @@ mod tests {
         let mut bytes = Vec::new();
         blobs.get(blob.hash).expect("there").read_to_end(&mut bytes).expect("readable");
         assert_eq!(bytes, b"picture");
+
+        fs::write(blobs.path(blob.hash), b"damaged").expect("written");
+        blobs.put(b"picture").expect("stored");
+        assert_eq!(fs::read(blobs.path(blob.hash)).expect("there"), b"picture", "mended");
 
         let leftover = root.path().join(TEMPORARY).join("9");
         fs::write(&leftover, b"half").expect("written");

@@ -213,7 +213,12 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.plan()?;
         let lanes: u64 = self.classes.iter().map(|class| u64::from(class.lanes)).sum();
+        let named = |class: &ClassConfig| {
+            (1..=64).contains(&class.name.len()) && class.name.bytes().all(|b| b.is_ascii_graphic())
+        };
         let ranges = [
+            (self.classes.iter().all(named), "[[class]] name", "1 to 64 printable ASCII characters without spaces"),
+            (self.stop_timeout_s <= 86_400, "stop_timeout_s", "at most 86400"),
             (lanes <= 256, "the sum of all [[class]] lanes", "at most 256"),
             (self.classes.iter().all(|c| (1..=1024).contains(&c.threads)), "[[class]] threads", "1 to 1024"),
             (self.classes.iter().all(|c| (1..=100_000).contains(&c.queue)), "[[class]] queue", "1 to 100000"),

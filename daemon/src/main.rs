@@ -29,7 +29,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Configuration file [default: /etc/gpusched/gpusched.toml if it exists]
+    /// Configuration file [default: for root /etc/gpusched/gpusched.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where clients connect
@@ -70,17 +70,18 @@ fn run(args: ServeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     telemetry::init();
-    Ok(serve::serve(&config, || {})?)
+    Ok(serve::serve(&config)?)
 }
 
-/// The file, or without one the defaults: the system's for root, one's own directories for anyone else. Options win.
+/// The file; without one, for root the system's file or the system's defaults, for anyone else their own directories.
+/// Options win.
 fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
     let system = PathBuf::from(SYSTEM_CONFIG);
     let mut config = match args.config {
         Some(path) => Config::load(&path)?,
+        None if !nix::unistd::geteuid().is_root() => Config::of_user(),
         None if system.exists() => Config::load(&system)?,
-        None if nix::unistd::geteuid().is_root() => Config::default(),
-        None => Config::of_user(),
+        None => Config::default(),
     };
     config.socket = args.socket.unwrap_or(config.socket);
     config.state_dir = args.state_dir.unwrap_or(config.state_dir);

@@ -10,8 +10,10 @@ use std::time::Duration;
 use gpusched_core::{PlanError, Scheduler};
 use gpusched_engine::{Engine, Event, Sink, StartError};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -56,22 +58,28 @@ pub enum ServeError {
     Runtime(#[from] io::Error),
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Calls `ready` when clients can connect.
+/// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Tells `$NOTIFY_SOCKET` when clients can connect.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
+pub fn serve(config: &Config) -> Result<(), ServeError> {
+    // Clients' pictures and the files that go back to them take descriptors.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(run(config, ready));
+    let served = runtime.block_on(run(config));
     // A reader stuck on a client's file must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn run(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
+async fn run(config: &Config) -> Result<(), ServeError> {
     let state = |source| ServeError::State { path: config.state_dir.clone(), source };
     make_private(&config.state_dir).map_err(state)?;
     let _lock = lock(&config.state_dir)?;
+    // Before anything is begun that a failed start would leave half done. Clients wait in the backlog.
+    let listener = server::bind(&config.socket)?;
     let blobs = Arc::new(Blobs::open(&config.state_dir.join("blobs")).map_err(state)?);
 
     let (reply, replies) = mpsc::channel(QUEUE);
@@ -93,21 +101,25 @@ async fn run(config: &Config, ready: impl FnOnce()) -> Result<(), ServeError> {
     let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), names, stop_timeout);
     driver.restore(recovered.unfinished);
 
-    let listener = server::bind(&config.socket)?;
+    let (close, closing) = watch::channel(false);
     let context = Arc::new(Context {
         limits: config.limits.clone(),
         blobs,
         readers: Arc::new(Semaphore::new(config.limits.picture_readers as usize)),
+        closing,
         own_uid: nix::unistd::geteuid().as_raw(),
     });
     let (ask, asks) = mpsc::channel(QUEUE);
     let stops = stop_signals()?;
     let accepting = tokio::spawn(server::serve(listener, context, ask));
     tracing::info!("listening on {}", config.socket.display());
-    ready();
+    // An error means nobody asked to be told, or nobody listens any more.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let served = driver.run(Channels { asks, events, replies, stops }).await;
-    accepting.abort();
+    // What has been answered still reaches those who asked.
+    let _ = close.send(true);
+    let _ = tokio::time::timeout(Duration::from_secs(1), accepting).await;
     let _ = std::fs::remove_file(&config.socket);
     tracing::info!("stopped");
     Ok(served?)

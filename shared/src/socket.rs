@@ -6,10 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -61,12 +65,12 @@ impl Reader {
             self.stream.readable().await?;
             let mut chunk = [0; 16 * 1024];
             let received = self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut chunk));
-            let (count, descriptors) = match received {
+            let (count, descriptors, cut) = match received {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
                 received => received?,
             };
             self.descriptors.extend(descriptors);
-            if self.descriptors.len() > MAX_DESCRIPTORS {
+            if cut || self.descriptors.len() > MAX_DESCRIPTORS {
                 return Err(ReadError::TooManyDescriptors);
             }
             if count == 0 {
@@ -78,6 +82,11 @@ impl Reader {
             }
             self.frames.push(&chunk[..count]);
         }
+    }
+
+    /// True if descriptors wait that no frame can want any more: the peer sent some with a frame that takes none.
+    pub fn has_strays(&self) -> bool {
+        !self.descriptors.is_empty() && !self.frames.is_mid_frame()
     }
 
     /// The descriptors that came with the frame just read: up to `count`, in order.
@@ -100,11 +109,10 @@ impl Writer {
     /// When the socket fails or the peer has closed.
     pub async fn send(&self, frame: &Frame, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = frame.to_bytes();
-        let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let mut sent = 0;
         while sent < bytes.len() {
             self.stream.writable().await?;
-            let with: &[RawFd] = if sent == 0 { &raw } else { &[] };
+            let with = if sent == 0 { descriptors } else { &[] };
             match self.stream.try_io(Interest::WRITABLE, || transmit(&self.stream, &bytes[sent..], with)) {
                 Ok(count) => sent += count,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -115,31 +123,28 @@ impl Writer {
     }
 }
 
-fn receive(stream: &UnixStream, chunk: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-    let mut parts = [IoSliceMut::new(chunk)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
+/// Bytes read, descriptors that came with them, and whether there were more of those than there is room for.
+fn receive(stream: &UnixStream, chunk: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>, bool)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    // Owns what arrives: descriptors that are not taken out of it are closed with it, also where something went wrong.
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let message = recvmsg(stream, &mut [IoSliceMut::new(chunk)], &mut control, flags)?;
     let mut descriptors = Vec::new();
-    if let Ok(messages) = message.cmsgs() {
-        for item in messages {
-            if let ControlMessageOwned::ScmRights(raw) = item {
-                // SAFETY: the kernel has just installed these descriptors for us, and nobody else knows them.
-                descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
+    for item in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = item {
+            descriptors.extend(rights);
         }
     }
-    if truncated {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors at once than any frame takes"));
-    }
-    Ok((message.bytes, descriptors))
+    Ok((message.bytes, descriptors, message.flags.contains(ReturnFlags::CTRUNC)))
 }
 
-fn transmit(stream: &UnixStream, bytes: &[u8], descriptors: &[RawFd]) -> io::Result<usize> {
-    let parts = [IoSlice::new(bytes)];
-    let rights = [ControlMessage::ScmRights(descriptors)];
-    let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    Ok(sendmsg::<()>(stream.as_raw_fd(), &parts, control, flags, None)?)
+fn transmit(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than a frame takes"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut control, flags)?)
 }

@@ -247,25 +247,25 @@ fn descriptors_are_counted() {
     let mut raw = Raw::greet(&socket);
     assert!(is_malformed(&raw.refused(&with(1), &[])), "announced, not sent");
     assert!(matches!(raw.refused(&with(255), &[]), Rejection::WrongImageCount { got: 255, .. }));
-    // More than any frame takes: at once, or one by one.
-    let nine = [null.as_fd(); 9];
-    raw.send(&Request::Status, &nine);
-    raw.closed();
-    let mut raw = Raw::greet(&socket);
-    for _ in 0..8 {
-        let status = raw.ask(&Request::Status, &[null.as_fd()]);
-        assert!(matches!(status, Response::Status(_)), "{status:?}");
+    // More at once than any frame takes.
+    // None of them stays open in the daemon.
+    let open = daemon.open_descriptors();
+    for count in [9, 20, 253].repeat(8) {
+        let mut raw = Raw::greet(&socket);
+        raw.stray(&vec![null.as_fd(); count]);
+        assert!(is_malformed(&raw.refusal(0)));
+        raw.closed();
     }
-    raw.send(&Request::Status, &[null.as_fd()]);
-    let (_, response) = raw.receive().expect("a reason");
-    assert!(matches!(&response, Response::Rejected(rejection) if is_malformed(rejection)), "{response:?}");
-    raw.closed();
-    // What no frame has taken the next one that wants some gets first.
-    let mut raw = Raw::greet(&socket);
-    raw.ask(&Request::Status, &[null.as_fd()]);
-    let picture = Picture::from_bytes(&picture::red_circle()).expect("a memory file").into();
-    let refused = raw.refused(&with(1), &[OwnedFd::as_fd(&picture)]);
-    assert!(matches!(refused, Rejection::BadImage { index: 0, .. }), "{refused:?}");
-    assert!(matches!(raw.ask(&with(1), &[null.as_fd()]), Response::Accepted(_)));
+    daemon.client().status().expect("status");
+    assert!(daemon.open_descriptors() < open + 10, "{open} before, {} after", daemon.open_descriptors());
+    // One that no frame asked for ends the connection: the next frame must not get it in place of its own.
+    let picture: OwnedFd = Picture::from_bytes(&picture::red_circle()).expect("a memory file").into();
+    let garbage = vec![0xff; 8];
+    for payload in [encode(&Request::Status).expect("encodable"), encode(&with(0)).expect("encodable"), garbage] {
+        let mut raw = Raw::greet(&socket);
+        let id = raw.payload(payload, &[picture.as_fd()]);
+        assert!(is_malformed(&raw.refusal(id)));
+        raw.closed();
+    }
     assert_well(&daemon);
 }

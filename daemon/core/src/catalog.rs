@@ -17,6 +17,8 @@ pub struct ModelInfo {
     pub default_size: Size,
     /// Sides of a picture must be multiples of this.
     pub size_multiple: u32,
+    /// The most pixels a picture may have.
+    pub max_pixels: u64,
     /// Diffusion steps where none are asked for.
     pub default_steps: u32,
     /// Guidance where none is asked for, in thousandths.
@@ -52,6 +54,10 @@ impl Catalog {
             image.seed.get_or_insert(seed);
             image.steps.get_or_insert(model.default_steps);
             image.guidance.get_or_insert(model.default_guidance_milli as f32 / 1000.0);
+            if u64::from(size.width) * u64::from(size.height) > model.max_pixels {
+                let reason = format!("{size} has more than the {} pixels that {} makes", model.max_pixels, model.name);
+                return Err(Rejection::BadSpec { field: "size".to_owned(), reason });
+            }
             let multiple = model.size_multiple.max(1);
             if size.width % multiple != 0 || size.height % multiple != 0 {
                 let (name, down) = (&model.name, |side: u32| (side / multiple).max(1) * multiple);
@@ -107,6 +113,7 @@ mod tests {
             bytes: 1,
             default_size: Size { width: 64, height: 64 },
             size_multiple: 16,
+            max_pixels: 64 * 128,
             default_steps: 20,
             default_guidance_milli: 3000,
         };
@@ -131,6 +138,7 @@ mod tests {
         let refusal = |model, size| catalog().resolve(txt2img(model, size), 0).expect_err("refused").to_string();
         assert_eq!(refusal(Some("gone"), None), r#"no model "gone" here; there is flux"#);
         assert!(refusal(Some("vilt"), None).contains("does not do txt2img; there is flux"));
+        assert!(refusal(None, Some(Size { width: 128, height: 128 })).contains("more than the 8192 pixels"));
         assert!(refusal(None, Some(Size { width: 70, height: 64 })).contains("try 64x64"));
     }
 }

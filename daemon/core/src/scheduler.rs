@@ -84,6 +84,8 @@ pub struct Scheduler {
     pub(crate) finished: Vec<u64>,
     next_id: JobId,
     draining: bool,
+    /// True if a queue has moved since the last effects were handed out.
+    advanced: bool,
     /// Events that cannot happen if everyone keeps their word, for the shell to log.
     impossible: Vec<String>,
 }
@@ -101,6 +103,7 @@ impl Scheduler {
             finished: vec![0; count],
             next_id,
             draining: false,
+            advanced: false,
             impossible: Vec::new(),
         }
     }
@@ -158,9 +161,14 @@ impl Scheduler {
                 self.draining = true;
                 effects.extend(self.lanes.iter().filter_map(|(_, lane)| lane.job).map(Effect::Stop));
             }
-            Input::Tick => self.expire(now, &mut effects),
+            Input::Tick => {}
         }
+        // Before a lane is given to a job that is worth nothing any more.
+        self.expire(now, &mut effects);
         self.launch(now, &mut effects);
+        if std::mem::take(&mut self.advanced) {
+            effects.push_back(Effect::Advanced);
+        }
         self.check();
         effects
     }
@@ -279,7 +287,7 @@ impl Scheduler {
         }
         if before == State::Queued {
             self.queues[class].remove(&id);
-            effects.push_back(Effect::Advanced);
+            self.advanced = true;
         }
         match (before.lane(), state.lane()) {
             (Some(lane), None) => self.lanes.vacate(lane),
@@ -290,11 +298,12 @@ impl Scheduler {
             State::Recording(_) => {}
             State::Queued => {
                 self.queues[class].insert(id);
-                effects.push_back(Effect::Tell(id, Update::Queued { ahead: self.ahead(class, id) }));
+                effects.push_back(Effect::Tell(id, Update::Queued { ahead: ordering::ahead(self.waiting(class), id) }));
             }
             State::Launching(lane) => {
                 job.record.attempts += 1;
                 job.activity = Activity::Starting;
+                job.lane = self.lanes.index(lane);
                 effects.push_back(Effect::Launch {
                     job: id,
                     attempt: job.record.attempts,
@@ -357,11 +366,7 @@ impl Scheduler {
         }
     }
 
-    fn waiting(&self, class: usize) -> impl Iterator<Item = Waiting> + '_ {
+    pub(crate) fn waiting(&self, class: usize) -> impl Iterator<Item = Waiting> + '_ {
         self.queues[class].iter().map(|id| Waiting { id: *id })
-    }
-
-    pub(crate) fn ahead(&self, class: usize, id: JobId) -> u32 {
-        ordering::ahead(self.waiting(class), id)
     }
 }

@@ -5,13 +5,14 @@ use gpusched_shared::{ClassView, JobId, JobState, JobView, LaneView};
 use crate::effect::JobRecord;
 use crate::job::Job;
 use crate::job::state::State;
+use crate::policy::ordering;
 use crate::scheduler::Scheduler;
 use crate::time::Time;
 
 impl Scheduler {
-    /// A job that has not ended.
+    /// A job that is on record and has not ended.
     pub fn view(&self, id: JobId, now: Time) -> Option<JobView> {
-        let job = self.jobs.get(&id)?;
+        let job = self.jobs.get(&id).filter(|job| is_on_record(job))?;
         let (wait_ms, run_ms) = job.clock.read(now);
         Some(JobView {
             id,
@@ -27,9 +28,14 @@ impl Scheduler {
         })
     }
 
-    /// The jobs that have not ended, newest first.
+    /// The jobs that are on record and have not ended, newest first.
     pub fn live(&self) -> impl Iterator<Item = (JobId, &JobRecord)> {
-        self.jobs.iter().rev().map(|(id, job)| (*id, &job.record))
+        self.jobs.iter().rev().filter(|(_, job)| is_on_record(job)).map(|(id, job)| (*id, &job.record))
+    }
+
+    /// The waiting jobs, and how many of their class go before each.
+    pub fn places(&self) -> impl Iterator<Item = (JobId, u32)> {
+        (0..self.queues.len()).flat_map(|class| ordering::order(self.waiting(class)).into_iter().zip(0..))
     }
 
     /// The classes as they stand.
@@ -53,14 +59,21 @@ impl Scheduler {
 
     fn state_of(&self, id: JobId, job: &Job) -> JobState {
         match &job.state {
-            State::Recording(_) | State::Queued => JobState::Queued { ahead: self.ahead(job.class, id) },
-            State::Launching(lane) | State::Running(lane) | State::Stopping(lane, _) => {
-                JobState::Running { lane: self.lanes.index(*lane), activity: job.activity }
+            State::Recording(_) | State::Queued => {
+                JobState::Queued { ahead: ordering::ahead(self.waiting(job.class), id) }
+            }
+            State::Launching(_) | State::Running(_) | State::Stopping(..) => {
+                JobState::Running { lane: job.lane, activity: job.activity }
             }
             // Nobody sees an outcome before the journal has it.
             State::Concluding(_) if job.record.attempts == 0 => JobState::Queued { ahead: 0 },
-            State::Concluding(_) => JobState::Running { lane: 0, activity: job.activity },
+            State::Concluding(_) => JobState::Running { lane: job.lane, activity: job.activity },
             State::Done(outcome) => JobState::Done(outcome.clone()),
         }
     }
+}
+
+/// Before that a job may still come to nothing, so nobody may know of it.
+fn is_on_record(job: &Job) -> bool {
+    !matches!(job.state, State::Recording(_))
 }

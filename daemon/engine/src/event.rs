@@ -69,6 +69,8 @@ pub struct ModelReport {
     pub default_size: Size,
     /// Sides of a picture must be multiples of this.
     pub size_multiple: u32,
+    /// The most pixels a picture may have.
+    pub max_pixels: u64,
     /// True if it was distilled to few steps without guidance.
     pub distilled: bool,
 }

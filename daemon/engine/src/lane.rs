@@ -53,7 +53,7 @@ pub(crate) fn start(
 
 fn serve(work: &Receiver<Assignment>, pool: &ThreadPool, residency: &Residency, running: &Running, sink: &Sink) {
     while let Ok(Assignment { job, stage, stop }) = work.recv() {
-        let at = LaneYield { job, stop, sink };
+        let at = LaneYield { job, stop, sink, last: Mutex::new(None) };
         sink(Event::Started(job));
         // A panic is a bug of ours or of a library: it costs this stage, not the lane.
         let ended = catch_unwind(AssertUnwindSafe(|| pool.install(|| stage::run(&stage, residency, &at, sink))));
@@ -76,6 +76,7 @@ struct LaneYield<'a> {
     job: JobId,
     stop: Arc<AtomicBool>,
     sink: &'a Sink,
+    last: Mutex<Option<Activity>>,
 }
 
 impl YieldPoint for LaneYield<'_> {
@@ -83,14 +84,15 @@ impl YieldPoint for LaneYield<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Interrupted);
         }
-        match site {
-            Site::WeightFile { done, total } => {
-                (self.sink)(Event::Progress(self.job, Activity::Loading { done, of: total }));
-            }
-            Site::Step { done, total } => {
-                (self.sink)(Event::Progress(self.job, Activity::Working { done, of: total }));
-            }
-            Site::TextEncoderBlock | Site::Block | Site::VaeStage => {}
+        let activity = match site {
+            Site::WeightFile { done, total } => Activity::Loading { done, of: total },
+            Site::Step { done, total } => Activity::Working { done, of: total },
+            Site::TextEncoderBlock | Site::Block | Site::VaeStage => return Ok(()),
+        };
+        // The same place may be reached again and again, for instance while another lane loads the model.
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(activity);
+        if last != Some(activity) {
+            (self.sink)(Event::Progress(self.job, activity));
         }
         Ok(())
     }

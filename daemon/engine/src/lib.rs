@@ -102,6 +102,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Ends without waiting for lanes that do not come to a yield point; they end with the process.
+    pub fn leave(mut self) {
+        self.lanes.clear();
+    }
+
     fn flags(&self) -> MutexGuard<'_, HashMap<JobId, Arc<AtomicBool>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

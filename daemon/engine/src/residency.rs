@@ -62,7 +62,7 @@ impl Residency {
     /// another lane that loads it.
     pub(crate) fn get(&self, name: &str, at: &dyn YieldPoint) -> Result<(Arc<Model>, bool), Error> {
         let Some((entry, _)) = self.entries.get(name) else {
-            return Err(Error::Input(format!("the engine has no model {name:?}")));
+            return Err(Error::Config { path: name.into(), reason: "no such model in the catalog".to_owned() });
         };
         let mut slots = self.lock();
         loop {
@@ -124,6 +124,7 @@ fn report(entry: &Entry) -> Result<ModelReport, Error> {
         bytes: entry.bytes,
         default_size: Size { width: side, height: side },
         size_multiple: multiple,
+        max_pixels: flux2::pipeline::MAX_PIXELS,
         distilled,
     };
     match entry.kind {

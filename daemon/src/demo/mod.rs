@@ -18,6 +18,7 @@ use jobs::Job;
 use private_daemon::PrivateDaemon;
 use progress::Progress;
 use report::Finished;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -51,13 +52,19 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let out = make_out(options.out.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let daemon = PrivateDaemon::start(&models, &out.join("daemon.log")).await?;
+        // Taken over before there is anything to clean up.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let log = out.join("daemon.log");
+        let daemon = tokio::select! {
+            daemon = PrivateDaemon::start(&models, &log) => daemon?,
+            _ = interrupt.recv() => bail!("interrupted"),
+        };
         let done = tokio::select! {
             done = jobs_through(&daemon, options, &out) => done,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         };
-        daemon.stop().await?;
-        done
+        let stopped = daemon.stop().await;
+        done.and(stopped)
     })?;
     println!("\npictures, timings.json and daemon.log are in {}", out.display());
     Ok(())

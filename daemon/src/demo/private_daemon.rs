@@ -8,9 +8,8 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
 
 use crate::config::Config;
 
@@ -36,41 +35,30 @@ impl PrivateDaemon {
         };
         let file = directory.path().join("gpusched.toml");
         std::fs::write(&file, toml::to_string(&config)?)?;
+        let notify = directory.path().join("notify");
+        let notified = UnixDatagram::bind(&notify)?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve")
             .arg("--config")
             .arg(&file)
-            // An outer daemon's socket must not win over the private one.
+            .env("NOTIFY_SOCKET", &notify)
+            // An outer daemon's socket must not win over the private one, nor an outer journal get its log.
             .env_remove(gpusched_shared::SOCKET_ENV)
+            .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?)
             // Ctrl-C is the demo's to handle.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .context("cannot start the daemon")?;
-        let lines = child.stderr.take().context("the daemon has no stderr")?;
-        let (listening, ready) = oneshot::channel();
-        let mut log_file = tokio::fs::File::create(log).await?;
-        tokio::spawn(async move {
-            let (mut lines, mut listening) = (BufReader::new(lines).lines(), Some(listening));
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.contains("listening on")
-                    && let Some(listening) = listening.take()
-                {
-                    let _ = listening.send(());
-                }
-                if log_file.write_all(format!("{line}\n").as_bytes()).await.is_err() {
-                    return;
-                }
-            }
-            let _ = log_file.flush().await;
-        });
-        match tokio::time::timeout(PATIENCE, ready).await {
-            Ok(Ok(())) => Ok(Self { child, socket, _directory: directory }),
-            Ok(Err(_)) => bail!("the daemon ended before it listened; {} says why", log.display()),
-            Err(_) => bail!("the daemon did not listen within {} s; see {}", PATIENCE.as_secs(), log.display()),
-        }
+        let mut word = [0; 64];
+        tokio::select! {
+            told = notified.recv(&mut word) => told?,
+            status = child.wait() => bail!("the daemon ended with {} before it listened; {} says why", status?, log.display()),
+            () = tokio::time::sleep(PATIENCE) => bail!("the daemon did not listen within {} s; see {}", PATIENCE.as_secs(), log.display()),
+        };
+        Ok(Self { child, socket, _directory: directory })
     }
 
     pub(super) fn socket(&self) -> &Path {

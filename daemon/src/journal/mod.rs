@@ -45,9 +45,9 @@ pub enum JournalError {
         /// The newest version known here.
         known: i64,
     },
-    /// Its thread cannot be started.
-    #[error("cannot start the journal thread: {0}")]
-    Thread(#[from] io::Error),
+    /// Its file cannot be made, or its thread not be started.
+    #[error("cannot open the journal: {0}")]
+    Open(#[from] io::Error),
 }
 
 /// Something to write.

@@ -1,6 +1,9 @@
 //! The journal's SQL.
 
 use std::collections::BTreeSet;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use gpusched_core::JobRecord;
@@ -21,6 +24,8 @@ impl Store {
     pub(super) fn open(path: &Path, power_durable: BTreeSet<String>) -> Result<Self, JournalError> {
         let name = path.display().to_string();
         let failed = |source| JournalError::Database { path: name.clone(), source };
+        // Prompts are nobody else's business. SQLite gives its other files the mode of this one.
+        make_private(path).map_err(JournalError::Open)?;
         let mut connection = Connection::open(path).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
@@ -96,14 +101,20 @@ impl Store {
     }
 
     fn list(&self, uid: Option<Uid>, before: Option<JobId>, limit: u32) -> rusqlite::Result<Vec<JobView>> {
+        // Two statements, because only one that names a uid can use the index of uids.
+        let owner = if uid.is_some() { "uid = ?1 AND" } else { "?1 IS NULL AND" };
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE outcome IS NOT NULL AND (?1 IS NULL OR uid = ?1) AND id < ?2 \
-             ORDER BY id DESC LIMIT ?3"
+            "SELECT {COLUMNS} FROM jobs WHERE {owner} outcome IS NOT NULL AND id < ?2 ORDER BY id DESC LIMIT ?3"
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let before = before.map_or(i64::MAX, |job| integer(job.0));
         statement.query_map(params![uid, before, limit], view)?.collect()
     }
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {

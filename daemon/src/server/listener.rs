@@ -13,6 +13,7 @@ use gpusched_shared::socket::split;
 use gpusched_shared::{Rejection, Response, Uid, codec};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::peer::Peer;
 use super::{Ask, Context, session};
@@ -56,11 +57,17 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     listen().map_err(|source| BindError::Io { path: path.into(), source })
 }
 
-/// Accepts connections until the runtime ends.
+/// Accepts connections until the daemon is about to end; returns when all of them have ended too.
 pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Sender<Ask>) {
     let counts = Arc::new(Counts::default());
+    let mut sessions = JoinSet::new();
     for number in 0.. {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = context.closes() => break,
+        };
+        while sessions.try_join_next().is_some() {}
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(e) => {
                 // Out of descriptors, most likely: leave the connection in the backlog until some have closed.
@@ -79,7 +86,7 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
         match counts.admit(peer.uid, &context) {
             Ok(place) => {
                 let (context, asks) = (Arc::clone(&context), asks.clone());
-                tokio::spawn(async move {
+                sessions.spawn(async move {
                     session::run(stream, peer, SessionId(number), &context, asks).await;
                     drop(place);
                 });
@@ -87,6 +94,7 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
             Err(rejection) => refuse(stream, rejection),
         }
     }
+    while sessions.join_next().await.is_some() {}
 }
 
 /// Says why, without waiting: the socket's buffer is empty, so one frame fits.

@@ -75,6 +75,16 @@ pub struct Context {
     pub blobs: Arc<Blobs>,
     /// Places for reading picture files.
     pub readers: Arc<Semaphore>,
+    /// Becomes true when the daemon is about to end.
+    pub closing: watch::Receiver<bool>,
     /// The daemon's own uid; it may see and end everyone's jobs, as root may.
     pub own_uid: Uid,
+}
+
+impl Context {
+    /// Returns when the daemon is about to end.
+    async fn closes(&self) {
+        // An error means that the daemon has ended already.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
 }

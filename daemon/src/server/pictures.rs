@@ -33,10 +33,11 @@ pub(super) async fn take(
     for (index, descriptor) in (0u8..).zip(descriptors) {
         let bad = |reason: String| Rejection::BadImage { index, reason };
         let blobs = Arc::clone(blobs);
-        let readers = Arc::clone(readers);
+        let Ok(Ok(place)) = tokio::time::timeout(limit, Arc::clone(readers).acquire_owned()).await else {
+            return Err(bad("the daemon is busy reading other pictures; try again".to_owned()));
+        };
         let reading = async move {
             // The reader keeps its place until it is really done, also when nobody waits for it any more.
-            let place = readers.acquire_owned().await;
             let read = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 take_one(descriptor, &blobs)

@@ -39,7 +39,7 @@ pub(super) async fn run(
 ) {
     let (mut reader, writer) = split(stream, MAX_REQUEST);
     let (out, outgoing) = mpsc::channel(QUEUED_RESPONSES);
-    let writing = tokio::spawn(write(writer, outgoing));
+    let mut writing = tokio::spawn(write(writer, outgoing));
     let limit = Duration::from_secs(context.limits.handshake_timeout_s);
     let greeted = tokio::time::timeout(limit, greet(&mut reader, &out, context)).await;
     if matches!(greeted, Ok(true)) {
@@ -50,16 +50,22 @@ pub(super) async fn run(
     } else {
         drop(out);
     }
-    let _ = tokio::time::timeout(limit, writing).await;
+    // A client that does not read must not keep its connection by it.
+    if tokio::time::timeout(limit, &mut writing).await.is_err() {
+        writing.abort();
+    }
 }
 
 async fn write(writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>) {
     while let Some((id, response, file)) = outgoing.recv().await {
-        let payload = codec::encode(&response).or_else(|e| {
-            let rejection = Rejection::Internal { reason: e.to_string() };
-            codec::encode(&Response::Rejected(rejection))
-        });
-        let Ok(payload) = payload else { return };
+        let payload = match codec::encode(&response) {
+            Ok(payload) if payload.len() <= MAX_RESPONSE => payload,
+            Ok(_) | Err(_) => {
+                let reason = "the answer is larger than a frame".to_owned();
+                let Ok(payload) = codec::encode(&Response::Rejected(Rejection::Internal { reason })) else { return };
+                payload
+            }
+        };
         let descriptors: Vec<_> = file.iter().map(AsFd::as_fd).collect();
         if writer.send(&Frame { id, payload }, &descriptors).await.is_err() {
             return;
@@ -122,19 +128,37 @@ impl Client {
         let client = Arc::new(self);
         let open = Arc::new(Semaphore::new(client.context.limits.open_requests as usize));
         let mut tasks = JoinSet::new();
-        while let Some((id, request)) = next(reader, &client.out).await {
+        loop {
+            let read = tokio::select! {
+                read = next(reader, &client.out) => read,
+                () = client.context.closes() => {
+                    // The driver has answered what it will answer: those answers still go out.
+                    while tasks.join_next().await.is_some() {}
+                    return;
+                }
+            };
+            let Some((id, request)) = read else { break };
             while tasks.try_join_next().is_some() {}
             let refuse = |rejection| client.out.send((id, Response::Rejected(rejection), None));
             let request = match request {
                 Ok(request) => request,
                 Err(rejection) => {
                     let _ = refuse(rejection).await;
+                    if reader.has_strays() {
+                        break;
+                    }
                     continue;
                 }
             };
             // Descriptors belong to this frame whether or not the request is carried out.
             let wanted = if let Request::Submit { pictures, .. } = &request { usize::from(*pictures) } else { 0 };
             let descriptors = reader.take_descriptors(wanted);
+            if reader.has_strays() {
+                // Whose they are is anybody's guess, and a wrong guess runs a job on the wrong picture.
+                let reason = "descriptors came with a frame that takes none or fewer".to_owned();
+                let _ = refuse(Rejection::Malformed { reason }).await;
+                break;
+            }
             let Ok(place) = Arc::clone(&open).try_acquire_owned() else {
                 let limit = client.context.limits.open_requests;
                 let _ = refuse(Rejection::TooManyRequests { limit }).await;
@@ -231,6 +255,7 @@ impl Client {
         match (sent, answer.await) {
             (Ok(()), Ok(answer)) => answer,
             (Err(_), _) => Err(Rejection::Draining),
+            (Ok(()), Err(_)) if *self.context.closing.borrow() => Err(Rejection::Draining),
             (Ok(()), Err(_)) => Err(Rejection::Internal { reason: "no answer from the journal".to_owned() }),
         }
     }

@@ -1,7 +1,9 @@
 //! Logs: to the journal where systemd has connected it, as lines on stderr elsewhere.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 
+use nix::sys::stat::fstat;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -13,8 +15,7 @@ pub const LOG_ENV: &str = "GPUSCHED_LOG";
 pub fn init() {
     let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    // systemd sets this where stdout and stderr go to the journal.
-    let journald = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let journald = is_journal(std::io::stderr()).then(|| tracing_journald::layer().ok()).flatten();
     match journald {
         // Field names without a prefix, so that `journalctl JOB_ID=7` finds a job's story.
         Some(layer) => registry.with(layer.with_field_prefix(None)).init(),
@@ -25,4 +26,11 @@ pub fn init() {
             registry.with(lines.with_ansi(colours)).init();
         }
     }
+}
+
+/// True if this very stream goes to the journal: systemd names its device and inode, and processes further down inherit the
+/// name also where they have another stderr.
+fn is_journal(stream: impl AsFd) -> bool {
+    let Some(named) = std::env::var("JOURNAL_STREAM").ok() else { return false };
+    fstat(stream.as_fd()).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }

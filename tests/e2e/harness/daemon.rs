@@ -187,6 +187,12 @@ impl Daemon {
         assert!(self.process.log.until(|log| log.contains(text)), "{text:?} was never logged");
     }
 
+    /// How many descriptors it has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        let pid = lock(&self.process.child).id();
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.process.signal(Signal::SIGTERM);

@@ -1,7 +1,7 @@
 //! A client that says what no library would.
 
-use std::io::{ErrorKind, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{ErrorKind, IoSlice, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use gpusched_client::shared::codec::{decode, encode};
 use gpusched_client::shared::frame::{Frame, MAX_RESPONSE};
 use gpusched_client::shared::socket::{Reader, Writer, split};
 use gpusched_client::shared::{Rejection, Request, RequestId, Response};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::runtime::{Builder, Runtime};
 
 /// One connection.
@@ -54,6 +55,14 @@ impl Raw {
         let frame = Frame { id: self.last_id, payload };
         self.runtime.block_on(self.writer.send(&frame, descriptors)).expect("sent");
         self.last_id
+    }
+
+    /// Sends a byte of a frame with more descriptors than the library would.
+    pub(crate) fn stray(&mut self, descriptors: &[BorrowedFd<'_>]) {
+        let raw: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let parts = [IoSlice::new(&[0])];
+        sendmsg::<()>(self.stream.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).expect("sent");
     }
 
     pub(crate) fn send(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> RequestId {

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     /// Its connection, if it is attached.
     pub(crate) session: Option<SessionId>,
     pub(crate) expires: Option<Time>,
+    /// The number within its class of the lane that holds it, or held it last.
+    pub(crate) lane: u32,
     pub(crate) activity: Activity,
     pub(crate) clock: Clock,
 }
@@ -30,7 +32,8 @@ impl Job {
     /// A job of no connection and without a deadline, which nobody waits for.
     pub(crate) fn new(record: JobRecord, class: usize, state: State, now: Time) -> Self {
         let clock = Clock::new(now);
-        Self { record, class, state, ticket: None, session: None, expires: None, activity: Activity::Starting, clock }
+        let activity = Activity::Starting;
+        Self { record, class, state, ticket: None, session: None, expires: None, lane: 0, activity, clock }
     }
 }
 

@@ -14,6 +14,13 @@ pub fn next(waiting: impl IntoIterator<Item = Waiting>) -> Option<JobId> {
     waiting.into_iter().map(|job| job.id).min()
 }
 
+/// All of them in the order in which they go.
+pub fn order(waiting: impl IntoIterator<Item = Waiting>) -> Vec<JobId> {
+    let mut order: Vec<JobId> = waiting.into_iter().map(|job| job.id).collect();
+    order.sort_unstable();
+    order
+}
+
 /// How many of `waiting` go before `job`.
 pub fn ahead(waiting: impl IntoIterator<Item = Waiting>, job: JobId) -> u32 {
     let before = waiting.into_iter().filter(|other| other.id < job).count();
