@@ -1,6 +1,6 @@
 //! A world for the scheduler: virtual time, a journal, an engine and clients, all moved by one random number generator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use gpusched_core::{Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time};
 use gpusched_shared::view::Activity;
@@ -37,6 +37,10 @@ pub(crate) struct World {
     writes: VecDeque<Write>,
     lanes: BTreeMap<LaneId, OnLane>,
     sessions: Vec<SessionId>,
+    /// The connections of attached jobs.
+    attached: BTreeMap<JobId, SessionId>,
+    /// Jobs that have been cancelled in this life of the daemon.
+    cancelled: BTreeSet<JobId>,
     next_number: u64,
     /// Jobs whose clients have been told that they are accepted.
     accepted: Vec<JobId>,
@@ -60,6 +64,8 @@ impl World {
             writes: VecDeque::new(),
             lanes: BTreeMap::new(),
             sessions: Vec::new(),
+            attached: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             next_number: 1,
             accepted: Vec::new(),
             log: Vec::new(),
@@ -84,12 +90,20 @@ impl World {
             50..80 => self.move_a_lane(),
             80..86 => {
                 let job = JobId(self.rng.below(self.next_number + 2));
+                // Also of jobs that are over or never were; those to come are another matter.
+                self.cancelled.extend((job.0 < self.next_number).then_some(job));
                 self.input(Input::Cancel(job));
+                self.must_be_leaving(job);
             }
             86..90 => {
                 let index = self.rng.index(self.sessions.len());
                 let session = self.sessions.remove(index);
                 self.input(Input::SessionClosed(session));
+                let left: Vec<JobId> =
+                    self.attached.iter().filter(|(_, s)| **s == session).map(|(job, _)| *job).collect();
+                for job in left {
+                    self.must_be_leaving(job);
+                }
                 self.connect();
             }
             90..97 => self.input(Input::Tick),
@@ -188,6 +202,11 @@ impl World {
         }
     }
 
+    /// A job that nobody wants any more is on no lane, or on one that has been told to leave it.
+    fn must_be_leaving(&self, job: JobId) {
+        assert!(self.lanes.values().all(|lane| lane.job != job || lane.stop), "job {job} is on its way out");
+    }
+
     /// A lane begins, gets further, finishes, fails, or leaves as it was told.
     fn move_a_lane(&mut self) {
         if self.lanes.is_empty() {
@@ -222,6 +241,12 @@ impl World {
     fn die_and_come_back(&mut self) {
         self.writes.clear();
         self.lanes.clear();
+        // Cancellations that were not on disk are forgotten, too.
+        self.cancelled.clear();
+        self.sessions.clear();
+        for _ in 0..CLIENTS {
+            self.connect();
+        }
         self.next_number = self.disk.records.keys().next_back().map_or(1, |job| job.0 + 1);
         self.scheduler = Scheduler::new(plan(), JobId(self.next_number));
         self.log.push("died".to_owned());
@@ -235,10 +260,14 @@ impl World {
 
     fn input(&mut self, input: Input) {
         self.log.push(format!("{:?} {input:?}", self.now));
+        let session = if let Input::Submit { session, .. } = &input { Some(*session) } else { None };
         for effect in self.scheduler.handle(input, self.now) {
             self.log.push(format!("    {effect:?}"));
             match effect {
                 Effect::Record(record) => {
+                    // A number that never got on record may be given again after a death.
+                    self.attached.remove(&record.id);
+                    self.attached.extend(session.filter(|_| record.attached).map(|session| (record.id, session)));
                     self.next_number = record.id.0 + 1;
                     self.writes.push_back(Write::Record(record));
                 }
@@ -247,6 +276,9 @@ impl World {
                     self.accepted.push(job);
                 }
                 Effect::Launch { job, lane, .. } => {
+                    assert!(!self.cancelled.contains(&job), "cancelled job {job} does not start");
+                    let session = self.attached.get(&job);
+                    assert!(session.is_none_or(|s| self.sessions.contains(s)), "job {job} has its client");
                     let before = self.lanes.insert(lane, OnLane { job, begun: false, stop: false });
                     assert_eq!(before, None, "{lane:?} was free");
                 }
@@ -263,9 +295,7 @@ impl World {
             }
         }
         assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
-        if let Some(at) = self.scheduler.next_timer() {
-            assert!(at.0 > 0, "timers are set for a time");
-        }
+        assert!(self.scheduler.next_timer().is_none_or(|at| at > self.now), "no deadline has been let pass");
     }
 }
 
