@@ -13,12 +13,13 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use gpusched_client::{Client, JobView};
+use gpusched_shared::{JobId, TaskKind, Update};
 
 use jobs::Job;
 use private_daemon::PrivateDaemon;
-use progress::Progress;
+use progress::{Line, Progress};
 use report::Finished;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -53,15 +54,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Taken over before there is anything to clean up.
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut stop = Stop::new()?;
         let log = out.join("daemon.log");
         let daemon = tokio::select! {
             daemon = PrivateDaemon::start(&models, &log) => daemon?,
-            _ = interrupt.recv() => bail!("interrupted"),
+            () = stop.asked() => bail!("interrupted"),
         };
         let done = tokio::select! {
             done = jobs_through(&daemon, options, &out) => done,
-            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
+            () = stop.asked() => Err(anyhow::anyhow!("interrupted")),
         };
         let stopped = daemon.stop().await;
         done.and(stopped)
@@ -75,11 +76,13 @@ async fn jobs_through(daemon: &PrivateDaemon, options: &Options, out: &Path) -> 
     let jobs: Vec<Job> = jobs::images(options.heavy, options.steps).chain(jobs::questions(options.light)).collect();
     let progress = Progress::new(jobs.len());
     let began = Instant::now();
-    let running = jobs.into_iter().map(|job| {
-        let (client, progress) = (client.clone(), progress.clone());
-        tokio::spawn(async move { finish(&client, job, &progress).await })
-    });
-    let running: Vec<_> = running.collect();
+    let mut running = Vec::new();
+    // In this order, images first: in a single queue every question would wait for all of them.
+    for job in jobs {
+        let id = client.submit(job.spec(), job.pictures()?, true).await?;
+        let (client, line) = (client.clone(), progress.line(id, &job));
+        running.push(tokio::spawn(async move { finish(&client, id, job, &line).await }));
+    }
     let mut finished = Vec::new();
     for job in running {
         finished.push(job.await.context("a task of the demo failed")??);
@@ -99,22 +102,39 @@ async fn jobs_through(daemon: &PrivateDaemon, options: &Options, out: &Path) -> 
     Ok(())
 }
 
-/// Submits one job and follows it to its end.
-async fn finish(client: &Client, job: Job, progress: &Progress) -> anyhow::Result<Finished> {
-    let id = client.submit(job.spec(), job.pictures()?, true).await?;
-    let line = progress.line(id, &job);
+/// Follows a job to its end.
+async fn finish(client: &Client, id: JobId, job: Job, line: &Line) -> anyhow::Result<Finished> {
     let mut watch = client.watch(id).await?;
     let mut last: Option<JobView> = None;
     while let Some(update) = watch.next().await? {
         line.show(&update);
-        if let gpusched_shared::Update::Done(view) = update {
+        if let Update::Done(view) = update {
             last = Some(view);
         }
     }
     let view = last.with_context(|| format!("job {id} ended without an outcome"))?;
-    let png =
-        if view.spec.task.kind() == gpusched_shared::TaskKind::Vqa { None } else { client.fetch_bytes(id).await.ok() };
+    let png = if view.spec.task.kind() == TaskKind::Vqa { None } else { client.fetch_bytes(id).await.ok() };
     Ok(Finished { job, view, png })
+}
+
+/// Ctrl-C, a request to end, or a terminal that has been closed.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [int, term, hup] = kinds.map(signal);
+        Ok(Self([int?, term?, hup?]))
+    }
+
+    async fn asked(&mut self) {
+        let [int, term, hup] = &mut self.0;
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    }
 }
 
 fn shipped_weights() -> anyhow::Result<PathBuf> {

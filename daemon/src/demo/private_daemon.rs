@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -37,7 +38,13 @@ impl PrivateDaemon {
         std::fs::write(&file, toml::to_string(&config)?)?;
         let notify = directory.path().join("notify");
         let notified = UnixDatagram::bind(&notify)?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one.
+        unsafe {
+            // Should the demo be killed, its daemon ends too.
+            command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?));
+        }
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(&file)

@@ -6,7 +6,6 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::jobs::Job;
 
-#[derive(Clone)]
 pub(super) struct Progress {
     bars: MultiProgress,
     terminal: bool,
@@ -31,7 +30,7 @@ impl Progress {
     pub(super) fn line(&self, id: JobId, job: &Job) -> Line {
         let name = format!("{id:>3} {:<26}", job.text());
         let bar = self.bars.add(ProgressBar::new(1));
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:20} {msg}") {
             bar.set_style(style);
         }
         bar.set_prefix(name.clone());

@@ -149,5 +149,5 @@ pub(super) fn table(finished: &[Finished], makespan: Duration) -> String {
 }
 
 fn seconds(ms: f64) -> String {
-    format!("{:.2} s", ms / 1000.0)
+    format!("{:.3} s", ms / 1000.0)
 }
