@@ -100,7 +100,7 @@ pub(crate) enum Command {
 /// Where a picture goes.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
-    /// File to write the picture to, which is overwritten; `-` is standard output [default: gpusched-<ID>.png here, never
+    /// File to write the picture to, which is overwritten; `-` is standard output [default: gpusched-ID.png here, never
     /// overwritten]
     #[arg(short, long = "output", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
