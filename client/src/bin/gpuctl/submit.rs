@@ -67,7 +67,7 @@ async fn finish(client: &Client, job: JobId, submit: &Submit, output: &Output) -
             // The file is safe: not being able to show it is no failure.
             #[cfg(feature = "preview")]
             if picture.preview && !output.json {
-                crate::preview::show(&png).unwrap_or_else(|e| output.note(&format!("no preview: {e}")));
+                crate::preview::show(&png, output)?;
             }
         }
     }
