@@ -26,9 +26,9 @@ pub struct JobView {
     pub attempts: u32,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub submitted_unix_ms: u64,
-    /// How long it waited for a lane, so far or in all.
+    /// How long it waited for a lane, so far or in all; counted anew when the daemon starts again.
     pub wait_ms: u64,
-    /// How long lanes worked on it, so far or in all.
+    /// How long lanes worked on it, so far or in all; counted anew when the daemon starts again.
     pub run_ms: u64,
 }
 
