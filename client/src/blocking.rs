@@ -14,13 +14,17 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use gpusched_shared::{BlobRef, JobId, JobSpec, JobView, StatusView, Update};
+use gpusched_shared::{
+    BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Update,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::attachment::Picture;
 use crate::error::Error;
 use crate::path::default_socket;
+use crate::retry::Retry;
 
 /// A connection to the daemon, with a runtime of its own. Clones share both, from any thread.
 ///
@@ -41,7 +45,7 @@ impl Client {
     /// # Errors
     /// As there, and [`Error::Io`] if the system gives no runtime.
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self, Error> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(crate::Client::connect(socket))?;
         Ok(Self { client, runtime: Arc::new(runtime) })
     }
@@ -65,6 +69,21 @@ impl Client {
     /// As there.
     pub fn submit(&self, spec: impl Into<JobSpec>, pictures: Vec<Picture>, attached: bool) -> Result<JobId, Error> {
         self.runtime.block_on(self.client.submit(spec, pictures, attached))
+    }
+
+    /// See [`crate::Client::submit_retrying`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_retrying(
+        &self,
+        spec: impl Into<JobSpec>,
+        pictures: Vec<Picture>,
+        attached: bool,
+        retry: Retry,
+        notice: impl FnMut(&Rejection, Duration),
+    ) -> Result<JobId, Error> {
+        self.runtime.block_on(self.client.submit_retrying(spec, pictures, attached, retry, notice))
     }
 
     /// See [`crate::Client::watch`].
@@ -130,6 +149,62 @@ impl Client {
     /// As there.
     pub fn status(&self) -> Result<StatusView, Error> {
         self.runtime.block_on(self.client.status())
+    }
+
+    /// See [`crate::Client::explain`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn explain(&self, job: JobId) -> Result<Explanation, Error> {
+        self.runtime.block_on(self.client.explain(job))
+    }
+
+    /// See [`crate::Client::queue`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn queue(&self) -> Result<Vec<QueueView>, Error> {
+        self.runtime.block_on(self.client.queue())
+    }
+
+    /// See [`crate::Client::route`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn route(&self, spec: impl Into<JobSpec>) -> Result<RouteView, Error> {
+        self.runtime.block_on(self.client.route(spec))
+    }
+
+    /// See [`crate::Client::set_priority`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_priority(&self, job: JobId, priority: i8) -> Result<JobView, Error> {
+        self.runtime.block_on(self.client.set_priority(job, priority))
+    }
+
+    /// See [`crate::Client::pause`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pause(&self, class: impl Into<String>) -> Result<StatusView, Error> {
+        self.runtime.block_on(self.client.pause(class))
+    }
+
+    /// See [`crate::Client::resume`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume(&self, class: impl Into<String>) -> Result<StatusView, Error> {
+        self.runtime.block_on(self.client.resume(class))
+    }
+
+    /// See [`crate::Client::drain`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn drain(&self, on: bool) -> Result<StatusView, Error> {
+        self.runtime.block_on(self.client.drain(on))
     }
 }
 

@@ -4,14 +4,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use gpusched_shared::{BlobHash, BlobRef, JobId, JobSpec, JobView, Request, Response, StatusView, Update};
+use gpusched_shared::{
+    BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, Request, Response, RouteView,
+    StatusView, Update,
+};
+use tokio::time::{Instant, sleep};
 
 use crate::attachment::Picture;
 use crate::connection::{Connection, Reply, unexpected};
 use crate::error::Error;
 use crate::mailbox::Receiver;
 use crate::path::default_socket;
+use crate::retry::Retry;
 
 /// A connection to the daemon. Clones share it; it closes when the last of them and of their [`Watch`]es is dropped.
 ///
@@ -67,6 +73,34 @@ impl Client {
         let response = self.connection.call(&request, descriptors).await?.response;
         let Response::Accepted(job) = response else { return Err(unexpected(&response)) };
         Ok(job)
+    }
+
+    /// As [`submit`](Self::submit), but while the queue of the job's class is full, waits and tries again as `retry` says.
+    /// Before each wait `notice` is called with the refusal and the time that will be waited.
+    ///
+    /// # Errors
+    /// As there; [`Rejection::QueueFull`] once `retry` gives up.
+    pub async fn submit_retrying(
+        &self,
+        spec: impl Into<JobSpec>,
+        pictures: Vec<Picture>,
+        attached: bool,
+        retry: Retry,
+        mut notice: impl FnMut(&Rejection, Duration),
+    ) -> Result<JobId, Error> {
+        let spec = spec.into();
+        let start = Instant::now();
+        let mut backoff = retry.start();
+        loop {
+            let again = pictures.iter().map(Picture::try_clone).collect::<io::Result<_>>()?;
+            let refusal = match self.submit(spec.clone(), again, attached).await {
+                Err(Error::Rejected(refusal)) => refusal,
+                other => return other,
+            };
+            let Some(wait) = backoff.wait(&refusal, start.elapsed()) else { return Err(refusal.into()) };
+            notice(&refusal, wait);
+            sleep(wait).await;
+        }
     }
 
     /// Watches a job: its present state at once, then what changes, until it has ended.
@@ -165,7 +199,74 @@ impl Client {
     /// # Errors
     /// Those of every method.
     pub async fn status(&self) -> Result<StatusView, Error> {
-        let response = self.connection.call(&Request::Status, Vec::new()).await?.response;
+        self.daemon(&Request::Status).await
+    }
+
+    /// Why a job waits, and when it is likely to start and to end.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job.
+    pub async fn explain(&self, job: JobId) -> Result<Explanation, Error> {
+        let response = self.connection.call(&Request::Explain(job), Vec::new()).await?.response;
+        let Response::Explanation(explanation) = response else { return Err(unexpected(&response)) };
+        Ok(explanation)
+    }
+
+    /// The jobs on lanes and those that wait, class by class in the order in which they are likely to start; the first few
+    /// thousand. Those of others have no number.
+    ///
+    /// # Errors
+    /// Those of every method.
+    pub async fn queue(&self) -> Result<Vec<QueueView>, Error> {
+        let response = self.connection.call(&Request::Queue, Vec::new()).await?.response;
+        let Response::Queue(queue) = response else { return Err(unexpected(&response)) };
+        Ok(queue)
+    }
+
+    /// Which class a job would go to, and by which rule. No job is made; pictures are not needed, and any text will do.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`], for example if there is no such model. That no rule takes the job is said by the view.
+    pub async fn route(&self, spec: impl Into<JobSpec>) -> Result<RouteView, Error> {
+        let response = self.connection.call(&Request::Route(spec.into()), Vec::new()).await?.response;
+        let Response::Route(route) = response else { return Err(unexpected(&response)) };
+        Ok(route)
+    }
+
+    /// Sets a job's priority among its owner's jobs; higher goes first.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job, it has ended, or the priority is out of range.
+    pub async fn set_priority(&self, job: JobId, priority: i8) -> Result<JobView, Error> {
+        self.job(&Request::SetPriority { job, priority }).await
+    }
+
+    /// Stops starting jobs of a class; those on lanes go on. For admins.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such class, or the caller is no admin.
+    pub async fn pause(&self, class: impl Into<String>) -> Result<StatusView, Error> {
+        self.daemon(&Request::Pause { class: class.into(), paused: true }).await
+    }
+
+    /// Starts jobs of a paused class again. For admins.
+    ///
+    /// # Errors
+    /// As for [`pause`](Self::pause).
+    pub async fn resume(&self, class: impl Into<String>) -> Result<StatusView, Error> {
+        self.daemon(&Request::Pause { class: class.into(), paused: false }).await
+    }
+
+    /// Makes the daemon refuse new jobs, or take them again; those it has accepted run. For admins.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the caller is no admin.
+    pub async fn drain(&self, on: bool) -> Result<StatusView, Error> {
+        self.daemon(&Request::Drain(on)).await
+    }
+
+    async fn daemon(&self, request: &Request) -> Result<StatusView, Error> {
+        let response = self.connection.call(request, Vec::new()).await?.response;
         let Response::Status(status) = response else { return Err(unexpected(&response)) };
         Ok(status)
     }

@@ -114,6 +114,9 @@ pub(crate) fn unexpected(response: &Response) -> Error {
         Response::Jobs(_) => "Jobs",
         Response::File(_) => "File",
         Response::Status(_) => "Status",
+        Response::Explanation(_) => "Explanation",
+        Response::Queue(_) => "Queue",
+        Response::Route(_) => "Route",
     };
     Error::Protocol(format!("{what} does not answer this request"))
 }
@@ -156,7 +159,10 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Err
         | Response::Job(_)
         | Response::Jobs(_)
         | Response::File(_)
-        | Response::Status(_)) => Err(unexpected(&other)),
+        | Response::Status(_)
+        | Response::Explanation(_)
+        | Response::Queue(_)
+        | Response::Route(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -242,7 +248,10 @@ async fn read(mut reader: Reader, calls: &Calls) -> End {
             | Response::Update(_)
             | Response::Job(_)
             | Response::Jobs(_)
-            | Response::Status(_) => None,
+            | Response::Status(_)
+            | Response::Explanation(_)
+            | Response::Queue(_)
+            | Response::Route(_) => None,
         };
         calls.deliver(frame.id, Reply { response, descriptor });
     }

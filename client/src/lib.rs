@@ -18,7 +18,7 @@
 //! connection is not opened again: its calls fail with [`Error::Disconnected`], and the caller connects anew.
 //!
 //! Where to look: [`client`] has the verbs, [`attachment`] how pictures reach the daemon, [`spec`] short ways to write a
-//! job, [`path`] how the socket is found. The vocabulary is that of [`gpusched_shared`], re-exported here.
+//! job, [`retry`] how to go on when the queue is full, [`path`] how the socket is found. The vocabulary is that of [`gpusched_shared`], re-exported here.
 
 pub mod attachment;
 pub mod blocking;
@@ -27,6 +27,7 @@ mod connection;
 pub mod error;
 mod mailbox;
 pub mod path;
+pub mod retry;
 pub mod spec;
 
 pub use attachment::Picture;
@@ -34,8 +35,9 @@ pub use client::{Client, Watch};
 pub use error::Error;
 pub use gpusched_shared as shared;
 pub use gpusched_shared::{
-    Answer, BlobHash, BlobRef, FailureKind, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome, Rejection, Size,
-    StatusView, Task, Update, VqaSpec,
+    Answer, BlobHash, BlobRef, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome,
+    QueueView, Rejection, RouteView, Size, StatusView, Task, TimeLimit, Update, VqaSpec,
 };
 pub use path::default_socket;
+pub use retry::Retry;
 pub use spec::{img2img, txt2img, vqa};

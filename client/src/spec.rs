@@ -14,110 +14,140 @@ use gpusched_shared::{ImageSpec, JobSpec, Size, Task, VqaSpec};
 
 /// A picture from a prompt.
 pub fn txt2img(prompt: impl Into<String>) -> ImageJob {
-    ImageJob::new(prompt.into(), Task::Txt2Img)
+    Job::new(Image { spec: ImageSpec::new(prompt), task: Task::Txt2Img })
 }
 
 /// A picture from a prompt and the pictures handed in with it.
 pub fn img2img(prompt: impl Into<String>) -> ImageJob {
-    ImageJob::new(prompt.into(), Task::Img2Img)
+    Job::new(Image { spec: ImageSpec::new(prompt), task: Task::Img2Img })
 }
 
 /// The best answer to a question about the picture handed in with it.
 pub fn vqa(question: impl Into<String>) -> VqaJob {
-    VqaJob { spec: VqaSpec { question: question.into(), top: 1 }, model: None, deadline: None }
+    Job::new(Vqa(VqaSpec { question: question.into(), top: 1 }))
 }
 
 /// An image job in the making.
+pub type ImageJob = Job<Image>;
+
+/// A VQA job in the making.
+pub type VqaJob = Job<Vqa>;
+
+/// A job in the making. Times are counted in whole milliseconds.
 #[derive(Debug, Clone)]
 #[must_use = "submit it"]
-pub struct ImageJob {
+pub struct Job<T> {
+    task: T,
+    model: Option<String>,
+    priority: i8,
+    deadline: Option<Duration>,
+    queue_timeout: Option<Duration>,
+    run_timeout: Option<Duration>,
+}
+
+/// The task of a job that makes a picture.
+#[derive(Debug, Clone)]
+pub struct Image {
     spec: ImageSpec,
     task: fn(ImageSpec) -> Task,
-    model: Option<String>,
-    deadline: Option<Duration>,
+}
+
+/// The task of a job that answers a question.
+#[derive(Debug, Clone)]
+pub struct Vqa(VqaSpec);
+
+impl<T> Job<T> {
+    fn new(task: T) -> Self {
+        Self { task, model: None, priority: 0, deadline: None, queue_timeout: None, run_timeout: None }
+    }
+
+    /// Which model does it.
+    pub fn model(mut self, name: impl Into<String>) -> Self {
+        self.model = Some(name.into());
+        self
+    }
+
+    /// Which of its owner's jobs go first: higher before lower, 0 unless said.
+    pub fn priority(mut self, priority: i8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How long after acceptance the result is worth nothing.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How long it may wait for a lane.
+    pub fn queue_timeout(mut self, timeout: Duration) -> Self {
+        self.queue_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a lane may work on it; time parked does not count.
+    pub fn run_timeout(mut self, timeout: Duration) -> Self {
+        self.run_timeout = Some(timeout);
+        self
+    }
 }
 
 impl ImageJob {
-    fn new(prompt: String, task: fn(ImageSpec) -> Task) -> Self {
-        let spec = ImageSpec { prompt, seed: None, steps: None, size: None, guidance: None };
-        Self { spec, task, model: None, deadline: None }
-    }
-
     /// Seed of the noise; same seed, same picture.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.spec.seed = Some(seed);
+        self.task.spec.seed = Some(seed);
         self
     }
 
     /// Diffusion steps.
     pub fn steps(mut self, steps: u32) -> Self {
-        self.spec.steps = Some(steps);
+        self.task.spec.steps = Some(steps);
         self
     }
 
     /// Pixels across and down.
     pub fn size(mut self, width: u32, height: u32) -> Self {
-        self.spec.size = Some(Size { width, height });
+        self.task.spec.size = Some(Size { width, height });
         self
     }
 
     /// Classifier-free guidance; 1 and below turn it off.
     pub fn guidance(mut self, guidance: f32) -> Self {
-        self.spec.guidance = Some(guidance);
+        self.task.spec.guidance = Some(guidance);
         self
     }
-
-    /// Which model does it.
-    pub fn model(mut self, name: impl Into<String>) -> Self {
-        self.model = Some(name.into());
-        self
-    }
-
-    /// How long after acceptance the picture is worth nothing. Counted in whole milliseconds.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-}
-
-impl From<ImageJob> for JobSpec {
-    fn from(job: ImageJob) -> Self {
-        Self { task: (job.task)(job.spec), model: job.model, deadline_ms: job.deadline.map(milliseconds) }
-    }
-}
-
-/// A VQA job in the making.
-#[derive(Debug, Clone)]
-#[must_use = "submit it"]
-pub struct VqaJob {
-    spec: VqaSpec,
-    model: Option<String>,
-    deadline: Option<Duration>,
 }
 
 impl VqaJob {
     /// How many answers to return, best first.
     pub fn top(mut self, top: u8) -> Self {
-        self.spec.top = top;
-        self
-    }
-
-    /// Which model does it.
-    pub fn model(mut self, name: impl Into<String>) -> Self {
-        self.model = Some(name.into());
-        self
-    }
-
-    /// How long after acceptance the answer is worth nothing. Counted in whole milliseconds.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
+        self.task.0.top = top;
         self
     }
 }
 
-impl From<VqaJob> for JobSpec {
-    fn from(job: VqaJob) -> Self {
-        Self { task: Task::Vqa(job.spec), model: job.model, deadline_ms: job.deadline.map(milliseconds) }
+impl From<Image> for Task {
+    fn from(image: Image) -> Self {
+        (image.task)(image.spec)
+    }
+}
+
+impl From<Vqa> for Task {
+    fn from(vqa: Vqa) -> Self {
+        Self::Vqa(vqa.0)
+    }
+}
+
+impl<T: Into<Task>> From<Job<T>> for JobSpec {
+    fn from(job: Job<T>) -> Self {
+        Self {
+            task: job.task.into(),
+            model: job.model,
+            priority: job.priority,
+            deadline_ms: job.deadline.map(milliseconds),
+            queue_timeout_ms: job.queue_timeout.map(milliseconds),
+            run_timeout_ms: job.run_timeout.map(milliseconds),
+        }
     }
 }
 

@@ -4,21 +4,15 @@ mod daemon;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use daemon::{Daemon, Peer, done, queued, view, welcome, working};
+use daemon::{Daemon, connected, done, queued, view, welcome, working};
 use gpusched_client::shared::frame::MAX_RESPONSE;
 use gpusched_client::shared::{Request, Response};
 use gpusched_client::{
-    Answer, BlobHash, BlobRef, Client, Error, JobId, JobState, Outcome, Picture, Rejection, Update, blocking, img2img,
-    txt2img, vqa,
+    Answer, BlobHash, BlobRef, Client, Error, Explanation, JobId, JobState, Outcome, Picture, Rejection, Retry,
+    RouteView, TimeLimit, Update, blocking, img2img, txt2img, vqa,
 };
-
-/// A client and the daemon's side of its connection.
-async fn connected() -> (Daemon, Client, Peer) {
-    let daemon = Daemon::new();
-    let (client, peer) = tokio::join!(Client::connect(daemon.socket()), daemon.welcome());
-    (daemon, client.expect("connected"), peer)
-}
 
 fn file_of(bytes: &[u8]) -> OwnedFd {
     let mut file = tempfile::tempfile().expect("a file");
@@ -189,7 +183,7 @@ async fn a_dropped_watch_disturbs_nobody() {
         peer.say(watch, queued(1)).await;
         let list = peer.expect(Request::List { ended: false, before: None, limit: 5 }).await;
         peer.say(watch, working(0, 2)).await;
-        peer.say(watch, done(7, Outcome::Expired)).await;
+        peer.say(watch, done(7, Outcome::Expired { limit: TimeLimit::Deadline })).await;
         peer.say(list, Response::Jobs(vec![view(9, JobState::Queued { ahead: 0 })])).await;
     };
     let call = async {
@@ -222,6 +216,46 @@ async fn pictures_travel_as_descriptors() {
     let (job, contents) = tokio::join!(client.submit(img2img("mix them"), pictures, false), accept);
     assert_eq!(job.expect("accepted"), JobId(3));
     assert_eq!(contents, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_the_scheduler_is_sent_and_answered() {
+    let (_daemon, client, mut peer) = connected().await;
+    let waiting = view(7, JobState::Queued { ahead: 0 });
+    let explanation =
+        Explanation { job: waiting.clone(), reasons: Vec::new(), starts_in_ms: Some(5), ends_in_ms: None };
+    let route = RouteView { class: None, rules: Vec::new(), run_bytes: 1, weights_bytes: 2, run_ms: None };
+    let answer = async {
+        let id = peer.expect(Request::Explain(JobId(7))).await;
+        peer.say(id, Response::Explanation(explanation.clone())).await;
+        let id = peer.expect(Request::Queue).await;
+        peer.say(id, Response::Queue(Vec::new())).await;
+        let id = peer.expect(Request::Route(txt2img("x").into())).await;
+        peer.say(id, Response::Route(route.clone())).await;
+        let id = peer.expect(Request::SetPriority { job: JobId(7), priority: -3 }).await;
+        peer.say(id, Response::Job(waiting.clone())).await;
+        for request in [
+            Request::Pause { class: "heavy".to_owned(), paused: true },
+            Request::Pause { class: "heavy".to_owned(), paused: false },
+            Request::Drain(true),
+        ] {
+            let id = peer.expect(request).await;
+            peer.say(id, Response::Status(daemon::status())).await;
+        }
+        let id = peer.expect(Request::Drain(false)).await;
+        peer.say(id, Response::Rejected(Rejection::NotAllowed { action: "drain the daemon".to_owned() })).await;
+    };
+    let ask = async {
+        assert_eq!(client.explain(JobId(7)).await.expect("explained"), explanation);
+        assert_eq!(client.queue().await.expect("listed"), []);
+        assert_eq!(client.route(txt2img("x")).await.expect("routed"), route);
+        assert_eq!(client.set_priority(JobId(7), -3).await.expect("set"), waiting);
+        assert_eq!(client.pause("heavy").await.expect("paused"), daemon::status());
+        assert_eq!(client.resume("heavy").await.expect("resumed"), daemon::status());
+        assert_eq!(client.drain(true).await.expect("draining"), daemon::status());
+        assert!(matches!(client.drain(false).await, Err(Error::Rejected(Rejection::NotAllowed { .. }))));
+    };
+    tokio::join!(ask, answer);
 }
 
 #[tokio::test]
@@ -280,12 +314,16 @@ fn blocking_verbs_do_the_same() {
     let socket = daemon.socket();
     let user = std::thread::spawn(move || {
         let client = blocking::Client::connect(socket).expect("connected");
-        let job = client.submit(txt2img("x"), Vec::new(), true).expect("accepted");
+        let retry = Retry { within: Duration::from_secs(3600), ..Retry::default() };
+        let job = client.submit_retrying(txt2img("x"), Vec::new(), true, retry, |_, _| {}).expect("accepted");
         let updates: Result<Vec<_>, _> = client.watch(job).expect("watching").collect();
         updates.expect("updates")
     });
     runtime.block_on(async {
         let mut peer = daemon.welcome().await;
+        let (id, _) = peer.request().await;
+        let full = Rejection::QueueFull { class: "light".to_owned(), limit: 8, retry_after_ms: 1 };
+        peer.say(id, Response::Rejected(full)).await;
         let (id, _) = peer.request().await;
         peer.say(id, Response::Accepted(JobId(1))).await;
         let id = peer.expect(Request::Watch(JobId(1))).await;

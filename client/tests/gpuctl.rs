@@ -7,8 +7,11 @@ use std::io::{Seek, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use daemon::{Daemon, Peer, done, queued, view, working};
-use gpusched_client::shared::{Request, Response};
-use gpusched_client::{Answer, BlobHash, BlobRef, FailureKind, JobId, JobState, Outcome, Rejection, Size};
+use gpusched_client::shared::{OutOfMemory, Reason, Request, Response, RuleView};
+use gpusched_client::{
+    Answer, BlobHash, BlobRef, Explanation, FailureKind, JobId, JobSpec, JobState, Outcome, QueueView, Rejection,
+    RouteView, Size, TimeLimit,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -145,10 +148,16 @@ async fn an_interrupt_cancels_an_attached_job() {
 
 #[tokio::test]
 async fn each_end_has_its_exit_code() {
-    let failed = Outcome::Failed { kind: FailureKind::Engine, message: "out of memory".to_owned() };
-    for (outcome, code, word) in
-        [(failed, 1, "out of memory"), (Outcome::Cancelled, 5, "cancelled"), (Outcome::Expired, 5, "deadline")]
-    {
+    let oom =
+        OutOfMemory { partition: "heavy".to_owned(), requested_bytes: 3 << 30, used_bytes: 0, cap_bytes: 2 << 30 };
+    let message = oom.to_string();
+    for (outcome, code, word) in [
+        (Outcome::Failed { kind: FailureKind::Engine, message: "it died".to_owned() }, 1, "it died"),
+        (Outcome::Failed { kind: FailureKind::OutOfMemory(oom), message }, 1, "needs 3.0 GiB, partition heavy has 0 B"),
+        (Outcome::Cancelled, 5, "cancelled"),
+        (Outcome::Expired { limit: TimeLimit::Deadline }, 5, "deadline"),
+        (Outcome::Expired { limit: TimeLimit::RunTimeout }, 5, "run timeout"),
+    ] {
         let daemon = Daemon::new();
         let child = start(&daemon, &["watch", "7"]);
         let mut peer = daemon.welcome().await;
@@ -187,7 +196,7 @@ async fn lists_are_paged() {
     let child = start(&daemon, &["jobs", "--all", "--limit", "3"]);
     let mut peer = daemon.welcome().await;
     let id = peer.expect(Request::List { ended: true, before: None, limit: 3 }).await;
-    let ended = |job| view(job, JobState::Done(Outcome::Expired));
+    let ended = |job| view(job, JobState::Done(Outcome::Expired { limit: TimeLimit::Deadline }));
     peer.say(id, Response::Jobs(vec![ended(9), ended(8)])).await;
     let id = peer.expect(Request::List { ended: true, before: Some(JobId(8)), limit: 1 }).await;
     peer.say(id, Response::Jobs(vec![ended(7)])).await;
@@ -205,4 +214,164 @@ async fn a_reader_that_has_enough_is_no_error() {
     let id = peer.expect(Request::Show(JobId(7))).await;
     peer.say(id, Response::Job(view(7, JobState::Queued { ahead: 0 }))).await;
     assert_eq!(end(child).await, (0, String::new(), String::new()));
+}
+
+/// Nobody reads any more, but the exit code still tells how the job ended.
+#[tokio::test]
+async fn a_job_that_fails_unread_is_a_failure() {
+    let daemon = Daemon::new();
+    let mut child = start(&daemon, &["--json", "watch", "7"]);
+    drop(child.stdout.take());
+    let mut peer = daemon.welcome().await;
+    let watch = peer.expect(Request::Watch(JobId(7))).await;
+    peer.say(watch, working(1, 2)).await;
+    let failed = Outcome::Failed { kind: FailureKind::Engine, message: "it died".to_owned() };
+    peer.say(watch, done(7, failed)).await;
+    assert_eq!(end(child).await, (1, String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_retried_when_told_so_and_only_then() {
+    let full = Rejection::QueueFull { class: "heavy".to_owned(), limit: 8, retry_after_ms: 1 };
+    let daemon = Daemon::new();
+    for json in [false, true] {
+        let args = [&["submit", "txt2img", "x", "--detach", "--retry=1h"][..], if json { &["--json"] } else { &[] }];
+        let child = start(&daemon, &args.concat());
+        let mut peer = daemon.welcome().await;
+        let (id, _) = peer.request().await;
+        peer.say(id, Response::Rejected(full.clone())).await;
+        let (id, _) = peer.request().await;
+        peer.say(id, Response::Accepted(JobId(7))).await;
+        let (code, stdout, stderr) = end(child).await;
+        if json {
+            let first = stdout.lines().next().expect("a line");
+            let first: serde_json::Value = serde_json::from_str(first).expect("a document");
+            assert_eq!(first["retry"]["because"]["code"], "queue_full");
+            assert!(first["retry"]["wait_ms"].is_u64());
+            assert_eq!((code, stderr.as_str()), (0, ""));
+        } else {
+            assert_eq!((code, stdout.as_str()), (0, "7\n"));
+            assert!(
+                stderr.starts_with("gpuctl: the queue of class heavy is full (8 jobs); trying again in "),
+                "{stderr}"
+            );
+        }
+    }
+    let child = start(&daemon, &["submit", "txt2img", "x"]);
+    let mut peer = daemon.welcome().await;
+    let (id, _) = peer.request().await;
+    peer.say(id, Response::Rejected(full)).await;
+    assert_eq!(end(child).await.0, 4);
+}
+
+#[tokio::test]
+async fn a_waiting_job_is_explained() {
+    let daemon = Daemon::new();
+    let child = start(&daemon, &["explain", "7"]);
+    let mut peer = daemon.welcome().await;
+    let id = peer.expect(Request::Explain(JobId(7))).await;
+    let reasons = vec![Reason::Paused { class: "heavy".to_owned() }];
+    let job = view(7, JobState::Queued { ahead: 0 });
+    let explanation = Explanation { job, reasons, starts_in_ms: None, ends_in_ms: None };
+    peer.say(id, Response::Explanation(explanation)).await;
+    let (code, stdout, _) = end(child).await;
+    assert_eq!(code, 0);
+    assert!(stdout.contains("because    class heavy is paused; `gpuctl resume heavy` starts it again\n"), "{stdout}");
+}
+
+#[tokio::test]
+async fn the_queue_is_listed() {
+    let daemon = Daemon::new();
+    let child = start(&daemon, &["queue", "--json"]);
+    let mut peer = daemon.welcome().await;
+    let entry = QueueView {
+        class: "heavy".to_owned(),
+        job: JobId(7),
+        lane: None,
+        priority: 1,
+        model: "flux".to_owned(),
+        waited_ms: 5,
+        starts_in_ms: Some(9),
+        ends_in_ms: None,
+    };
+    let id = peer.expect(Request::Queue).await;
+    peer.say(id, Response::Queue(vec![entry.clone()])).await;
+    let (code, stdout, _) = end(child).await;
+    let read: Vec<QueueView> = serde_json::from_str(&stdout).expect("a document");
+    assert_eq!((code, read), (0, vec![entry]));
+
+    let child = start(&daemon, &["queue"]);
+    let mut peer = daemon.welcome().await;
+    let id = peer.expect(Request::Queue).await;
+    peer.say(id, Response::Queue(Vec::new())).await;
+    assert_eq!(end(child).await, (0, String::new(), "gpuctl: nothing runs and nothing waits\n".to_owned()));
+}
+
+/// Answers the next request, which must ask for a route, and returns the job it asks about.
+async fn answer_route(peer: &mut Peer, class: Option<&str>) -> JobSpec {
+    let (id, request) = peer.request().await;
+    let Request::Route(spec) = request else { panic!("{request:?}") };
+    let rules = vec![RuleView { rule: "1: task txt2img".to_owned(), fails: Some("the task is vqa".to_owned()) }];
+    let class = class.map(str::to_owned);
+    peer.say(id, Response::Route(RouteView { class, rules, run_bytes: 1, weights_bytes: 1, run_ms: None })).await;
+    spec
+}
+
+#[tokio::test]
+async fn a_route_is_a_class_or_a_refusal() {
+    let daemon = Daemon::new();
+    let child = start(&daemon, &["route", "vqa", "--model", "vilt"]);
+    let mut peer = daemon.welcome().await;
+    let spec = answer_route(&mut peer, Some("light")).await;
+    assert_eq!((spec.model.as_deref(), spec.validate(1)), (Some("vilt"), Ok(())));
+    assert_eq!(end(child).await, (0, "light\n".to_owned(), String::new()));
+
+    let child = start(&daemon, &["route", "--explain", "vqa", "car.png", "what?"]);
+    let mut peer = daemon.welcome().await;
+    answer_route(&mut peer, None).await;
+    let (code, stdout, stderr) = end(child).await;
+    assert_eq!(code, 4);
+    assert!(stdout.contains("1: task txt2img  no: the task is vqa\n"), "{stdout}");
+    assert!(stderr.contains("takes vqa jobs"), "{stderr}");
+}
+
+#[tokio::test]
+async fn priorities_are_set() {
+    let daemon = Daemon::new();
+    let child = start(&daemon, &["set-priority", "7", "-3"]);
+    let mut peer = daemon.welcome().await;
+    let id = peer.expect(Request::SetPriority { job: JobId(7), priority: -3 }).await;
+    let mut job = view(7, JobState::Queued { ahead: 2 });
+    job.spec.priority = -3;
+    peer.say(id, Response::Job(job)).await;
+    assert_eq!(end(child).await, (0, "job 7: priority -3, queued, 2 ahead\n".to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn admins_pause_resume_and_drain() {
+    let daemon = Daemon::new();
+    let pause = |class: &str, paused| Request::Pause { class: class.to_owned(), paused };
+    let draining = "draining: no new jobs are taken\n\
+                    class heavy: 3 waiting, 1 running\n\
+                    class light: 3 waiting, 1 running\n";
+    for (args, request, said) in [
+        (&["pause", "heavy"][..], pause("heavy", true), "class heavy is paused: 3 waiting, 1 running\n"),
+        (&["resume", "light"], pause("light", false), "class light takes jobs from its queue: 3 waiting, 1 running\n"),
+        (&["drain"], Request::Drain(true), draining),
+    ] {
+        let child = start(&daemon, args);
+        let mut peer = daemon.welcome().await;
+        let id = peer.expect(request).await;
+        peer.say(id, Response::Status(daemon::status())).await;
+        assert_eq!(end(child).await, (0, said.to_owned(), String::new()));
+    }
+    let child = start(&daemon, &["drain", "--off"]);
+    let mut peer = daemon.welcome().await;
+    let id = peer.expect(Request::Drain(false)).await;
+    peer.say(id, Response::Rejected(Rejection::NotAllowed { action: "end the draining".to_owned() })).await;
+    let (code, _, stderr) = end(child).await;
+    assert_eq!(
+        (code, stderr.as_str()),
+        (4, "gpuctl: only root, the daemon's own user and admins may end the draining\n")
+    );
 }

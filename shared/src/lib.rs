@@ -1,14 +1,16 @@
 //! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO, but
 //! for [`socket`], which carries frames and descriptors and is behind a feature of that name.
 //!
-//! Read in this order: [`spec`] (what a client asks for), [`outcome`] (what it gets), [`view`] (what it sees
-//! meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
+//! Read in this order: [`spec`] (what a client asks for), [`outcome`] (what it gets), [`view`] and [`explain`] (what it
+//! sees meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
 //! written down in `shared/PROTOCOL.md`, with examples that a test compares byte for byte.
 
 pub mod blob;
 pub mod codec;
+pub mod explain;
 pub mod frame;
 pub mod id;
+pub mod model;
 pub mod outcome;
 pub mod rejection;
 pub mod request;
@@ -16,21 +18,28 @@ pub mod response;
 #[cfg(feature = "socket")]
 pub mod socket;
 pub mod spec;
+pub mod units;
 pub mod view;
 
 pub use blob::{BlobHash, BlobRef};
+pub use explain::{Explanation, QueueView, Reason, RouteView, RuleView};
 pub use id::{JobId, RequestId, Uid};
-pub use outcome::{Answer, FailureKind, Outcome};
-pub use rejection::Rejection;
+pub use model::{Declared, ModelInfo};
+pub use outcome::{Answer, FailureKind, OutOfMemory, Outcome, TimeLimit};
+pub use rejection::{Quota, Rejection};
 pub use request::Request;
 pub use response::Response;
 pub use spec::{ImageSpec, JobSpec, Size, Task, TaskKind, VqaSpec};
-pub use view::{ClassView, JobState, JobView, LaneView, ModelView, StatusView, Update};
+pub use units::Bytes;
+pub use view::{
+    Activity, ClassView, JobState, JobView, LaneView, ModelView, PartitionView, PreemptionView, StatusView, Update,
+    Usage,
+};
 
 /// The oldest protocol version this build speaks.
-pub const VERSION_MIN: u16 = 1;
+pub const VERSION_MIN: u16 = 2;
 /// The newest protocol version this build speaks.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 /// Environment variable that names the socket, for clients and for the daemon.
 pub const SOCKET_ENV: &str = "GPUSCHED_SOCKET";
 /// Where the system's daemon listens.

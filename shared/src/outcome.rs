@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
 use crate::spec::Size;
+use crate::units::Bytes;
 
 /// How a job ended. Every accepted job has exactly one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
@@ -32,8 +33,23 @@ pub enum Outcome {
     },
     /// Its owner cancelled it, or an attached client went away.
     Cancelled,
-    /// Its deadline passed.
-    Expired,
+    /// It ran out of time.
+    Expired {
+        /// Which time.
+        limit: TimeLimit,
+    },
+}
+
+/// The times a job may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeLimit {
+    /// Counted from acceptance, waiting and running.
+    Deadline,
+    /// Counted from acceptance until a lane takes it.
+    QueueTimeout,
+    /// Counted while a lane works on it.
+    RunTimeout,
 }
 
 /// One answer of a VQA job.
@@ -46,7 +62,7 @@ pub struct Answer {
 }
 
 /// Why a job failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// The model refused what it was given: change the request.
@@ -55,14 +71,44 @@ pub enum FailureKind {
     Model,
     /// The device or the engine failed.
     Engine,
+    /// It needed more memory than its partition has: ask for less (a smaller size), or give the class a larger partition.
+    OutOfMemory(OutOfMemory),
+}
+
+/// What was asked of a memory partition, and what it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, thiserror::Error)]
+#[error(
+    "out of memory: needs {}, partition {partition} has {} of {} in use",
+    Bytes(*requested_bytes), Bytes(*used_bytes), Bytes(*cap_bytes)
+)]
+pub struct OutOfMemory {
+    /// The partition: the name of its class.
+    pub partition: String,
+    /// What the job was found to need.
+    pub requested_bytes: u64,
+    /// What was in use in all when it was stopped.
+    pub used_bytes: u64,
+    /// The most that may be.
+    pub cap_bytes: u64,
 }
 
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input => f.write_str("the model refused the input"),
+            Self::Model => f.write_str("the model could not be loaded"),
+            Self::Engine => f.write_str("the engine failed"),
+            Self::OutOfMemory(oom) => oom.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Input => "the model refused the input",
-            Self::Model => "the model could not be loaded",
-            Self::Engine => "the engine failed",
+            Self::Deadline => "deadline",
+            Self::QueueTimeout => "queue timeout",
+            Self::RunTimeout => "run timeout",
         })
     }
 }
@@ -72,7 +118,7 @@ impl Outcome {
     pub fn blob(&self) -> Option<BlobRef> {
         match self {
             Self::Image { blob, .. } => Some(*blob),
-            Self::Answers(_) | Self::Failed { .. } | Self::Cancelled | Self::Expired => None,
+            Self::Answers(_) | Self::Failed { .. } | Self::Cancelled | Self::Expired { .. } => None,
         }
     }
 
@@ -82,7 +128,7 @@ impl Outcome {
             Self::Image { .. } | Self::Answers(_) => "done",
             Self::Failed { .. } => "failed",
             Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
+            Self::Expired { .. } => "expired",
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Typed refusals. Each says what is wrong, with the numbers, and what to do about it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
 use crate::id::JobId;
+use crate::units::Bytes;
 
 /// Why the daemon did not do what a request asked. Nothing has changed when one of these comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode, thiserror::Error)]
@@ -103,12 +106,61 @@ pub enum Rejection {
         task: String,
     },
     /// The class's queue is full.
-    #[error("the queue of class {class} is full ({limit} jobs); try again later")]
+    #[error("the queue of class {class} is full ({limit} jobs); try again in {:.1} s", *retry_after_ms as f64 / 1000.0)]
     QueueFull {
         /// The class.
         class: String,
         /// Its bound.
         limit: u32,
+        /// When a place is likely to be free, from measured run times.
+        retry_after_ms: u64,
+    },
+    /// The caller has as many jobs as it may have.
+    #[error("{limit} jobs {quota}, which is the most; wait for one to end, or cancel one")]
+    QuotaExceeded {
+        /// Which quota.
+        quota: Quota,
+        /// Its bound.
+        limit: u32,
+    },
+    /// The job needs more memory than its class can ever give it.
+    #[error(
+        "needs {} ({} for {model}, {} to run), partition {class} has {}; ask for less, or give the class more",
+        Bytes(weights_bytes.saturating_add(*run_bytes)), Bytes(*weights_bytes), Bytes(*run_bytes), Bytes(*cap_bytes)
+    )]
+    NeverFits {
+        /// The class, which names the partition.
+        class: String,
+        /// The model.
+        model: String,
+        /// Bytes of the model's weights in memory.
+        weights_bytes: u64,
+        /// Bytes beside them while the job runs.
+        run_bytes: u64,
+        /// The most the job could get.
+        cap_bytes: u64,
+    },
+    /// Only administrators may do that.
+    #[error("only root, the daemon's own user and admins may {action}")]
+    NotAllowed {
+        /// What was asked for.
+        action: String,
+    },
+    /// No such service class.
+    #[error("no class {name:?} here; there is {available}")]
+    NoSuchClass {
+        /// What was asked for.
+        name: String,
+        /// What there is, for a person.
+        available: String,
+    },
+    /// The job has ended.
+    #[error("job {job} has ended ({state}); see `gpuctl show {job}`")]
+    HasEnded {
+        /// The job.
+        job: JobId,
+        /// How.
+        state: String,
     },
     /// The connection has too many requests open.
     #[error("{limit} requests are open on this connection, which is the most; wait for one to end")]
@@ -137,7 +189,7 @@ pub enum Rejection {
         state: String,
     },
     /// The daemon is stopping.
-    #[error("the daemon is stopping; try again when it is back")]
+    #[error("the daemon takes no new jobs: it is draining or stopping; try again when it is back")]
     Draining,
     /// The daemon could not do its own part.
     #[error("the daemon failed: {reason}; its log says more")]
@@ -145,4 +197,26 @@ pub enum Rejection {
         /// What happened.
         reason: String,
     },
+}
+
+/// What a caller may have only so much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Quota {
+    /// Waiting jobs of one uid.
+    QueuedPerUid,
+    /// Jobs on lanes of one uid. Its further jobs wait; they are not refused.
+    RunningPerUid,
+    /// Unfinished jobs of one connection.
+    JobsPerConnection,
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QueuedPerUid => "of yours are waiting",
+            Self::RunningPerUid => "of yours are running",
+            Self::JobsPerConnection => "of this connection have not ended",
+        })
+    }
 }

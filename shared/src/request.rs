@@ -44,4 +44,26 @@ pub enum Request {
     Fetch(JobId),
     /// Asks for a `Status`.
     Status,
+    /// Asks for an `Explanation` of a job: why it waits, when it is likely to start and to finish.
+    Explain(JobId),
+    /// Asks for a `Queue`: what waits and runs, in the order in which it is likely to.
+    Queue,
+    /// Asks which class a job would go to, and why. Answered with `Route`; no job is made.
+    Route(JobSpec),
+    /// Sets a job's priority among its owner's jobs. Answered with `Job`.
+    SetPriority {
+        /// The job.
+        job: JobId,
+        /// Its new priority.
+        priority: i8,
+    },
+    /// For admins: stops starting jobs of a class, or starts them again. Answered with `Status`.
+    Pause {
+        /// The class.
+        class: String,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
+    /// For admins: takes no new jobs, or takes them again; what has been accepted runs on. Answered with `Status`.
+    Drain(bool),
 }

@@ -2,6 +2,7 @@
 
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
+use crate::explain::{Explanation, QueueView, RouteView};
 use crate::id::JobId;
 use crate::rejection::Rejection;
 use crate::view::{JobView, StatusView, Update};
@@ -24,12 +25,18 @@ pub enum Response {
     Accepted(JobId),
     /// To Watch, as often as there is news.
     Update(Update),
-    /// To Cancel and Show.
+    /// To Cancel, Show and SetPriority.
     Job(JobView),
     /// To List, newest first.
     Jobs(Vec<JobView>),
     /// To Fetch: one read-only descriptor travels with this frame.
     File(BlobRef),
-    /// To Status.
+    /// To Status, Pause and Drain.
     Status(StatusView),
+    /// To Explain.
+    Explanation(Explanation),
+    /// To Queue.
+    Queue(Vec<QueueView>),
+    /// To Route.
+    Route(RouteView),
 }

@@ -19,6 +19,8 @@ pub const SIDE: RangeInclusive<u32> = 16..=4096;
 pub const STEPS: RangeInclusive<u32> = 1..=500;
 /// Classifier-free guidance.
 pub const GUIDANCE: RangeInclusive<f32> = 0.0..=50.0;
+/// Priority among the jobs of one uid; higher goes first.
+pub const PRIORITY: RangeInclusive<i8> = -100..=100;
 /// Answers to return, best first.
 pub const TOP: RangeInclusive<u8> = 1..=100;
 /// Reference pictures of one image job.
@@ -35,8 +37,17 @@ pub struct JobSpec {
     pub task: Task,
     /// Which model does it; default: the first in the catalog that can.
     pub model: Option<String>,
+    /// Which of its owner's jobs go first, within [`PRIORITY`]; others' jobs are not affected.
+    #[serde(default)]
+    pub priority: i8,
     /// Milliseconds from acceptance after which the job is worth nothing: it ends as expired, wherever it is.
     pub deadline_ms: Option<u64>,
+    /// The longest it may wait for a lane, in milliseconds.
+    #[serde(default)]
+    pub queue_timeout_ms: Option<u64>,
+    /// The longest a lane may work on it, in milliseconds; time parked does not count.
+    #[serde(default)]
+    pub run_timeout_ms: Option<u64>,
 }
 
 /// What to do.
@@ -64,6 +75,13 @@ pub struct ImageSpec {
     pub size: Option<Size>,
     /// Classifier-free guidance, within [`GUIDANCE`]; 1 and below turn it off.
     pub guidance: Option<f32>,
+}
+
+impl ImageSpec {
+    /// A picture of `prompt`, everything else left to the daemon.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), seed: None, steps: None, size: None, guidance: None }
+    }
 }
 
 /// A question about a picture.
@@ -158,6 +176,11 @@ impl FromStr for Size {
 }
 
 impl JobSpec {
+    /// A job of priority 0 without time limits, on whichever model can do it.
+    pub fn new(task: Task) -> Self {
+        Self { task, model: None, priority: 0, deadline_ms: None, queue_timeout_ms: None, run_timeout_ms: None }
+    }
+
     /// Checks everything that can be checked without knowing the models. Clients may call it before they connect; the
     /// daemon always does.
     ///
@@ -186,9 +209,15 @@ impl JobSpec {
         if self.model.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
             return Err(bad("model", format!("longer than {MAX_NAME_BYTES} bytes")));
         }
-        if self.deadline_ms == Some(0) {
-            return Err(bad("deadline", "must be after now".to_owned()));
+        let limits = [
+            ("deadline", self.deadline_ms),
+            ("queue timeout", self.queue_timeout_ms),
+            ("run timeout", self.run_timeout_ms),
+        ];
+        if let Some((field, _)) = limits.into_iter().find(|(_, ms)| *ms == Some(0)) {
+            return Err(bad(field, "must be after now".to_owned()));
         }
+        within("priority", self.priority, PRIORITY)?;
         match &self.task {
             Task::Txt2Img(image) | Task::Img2Img(image) => {
                 if let Some(steps) = image.steps {
@@ -208,7 +237,11 @@ impl JobSpec {
     }
 }
 
-fn within<T: PartialOrd + fmt::Display>(field: &str, value: T, range: RangeInclusive<T>) -> Result<(), Rejection> {
+/// Checks a number against its range.
+///
+/// # Errors
+/// [`Rejection::BadSpec`] naming `field`.
+pub fn within<T: PartialOrd + fmt::Display>(field: &str, value: T, range: RangeInclusive<T>) -> Result<(), Rejection> {
     if range.contains(&value) {
         Ok(())
     } else {
@@ -225,8 +258,7 @@ mod tests {
     use super::*;
 
     fn txt2img(prompt: &str) -> JobSpec {
-        let image = ImageSpec { prompt: prompt.to_owned(), seed: None, steps: None, size: None, guidance: None };
-        JobSpec { task: Task::Txt2Img(image), model: None, deadline_ms: None }
+        JobSpec::new(Task::Txt2Img(ImageSpec::new(prompt)))
     }
 
     #[test]

@@ -26,10 +26,25 @@ pub struct JobView {
     pub attempts: u32,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub submitted_unix_ms: u64,
-    /// How long it waited for a lane, so far or in all; counted anew when the daemon starts again.
-    pub wait_ms: u64,
-    /// How long lanes worked on it, so far or in all; counted anew when the daemon starts again.
-    pub run_ms: u64,
+    /// How long it waited for a lane, so far or in all, in microseconds; counted anew when the daemon starts again.
+    pub wait_us: u64,
+    /// How long lanes held it, so far or in all, in microseconds, parked time included; counted anew likewise.
+    pub run_us: u64,
+    /// What its lanes measured, so far or in all.
+    pub usage: Usage,
+}
+
+/// What lanes measured of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+pub struct Usage {
+    /// How long it was parked at yield points while lighter work ran, in microseconds.
+    pub parked_us: u64,
+    /// How often it was.
+    pub yields: u32,
+    /// The longest time between two yield points, in microseconds; time parked does not count. 0 while it runs.
+    pub longest_gap_us: u64,
+    /// The most memory it used beside the model's weights, in bytes. 0 while it runs.
+    pub peak_bytes: u64,
 }
 
 /// Where a job is.
@@ -47,6 +62,8 @@ pub enum JobState {
         lane: u32,
         /// How far it is.
         activity: Activity,
+        /// True while it is parked at a yield point for lighter work.
+        parked: bool,
     },
     /// Ended.
     Done(Outcome),
@@ -90,6 +107,8 @@ pub enum Update {
         lane: u32,
         /// How far it is.
         activity: Activity,
+        /// True while it is parked at a yield point for lighter work.
+        parked: bool,
     },
     /// It ended.
     Done(JobView),
@@ -110,6 +129,8 @@ pub struct StatusView {
     pub lanes: Vec<LaneView>,
     /// Its models.
     pub models: Vec<ModelView>,
+    /// How fast heavy work makes way, for each class that does.
+    pub preemption: Vec<PreemptionView>,
 }
 
 /// One service class.
@@ -123,6 +144,47 @@ pub struct ClassView {
     pub running: u32,
     /// Jobs ended since the daemon started.
     pub finished: u64,
+    /// True if none of its jobs is started until it is resumed.
+    pub paused: bool,
+    /// Its memory.
+    pub partition: PartitionView,
+}
+
+/// The memory of one service class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+pub struct PartitionView {
+    /// The most that may be in use.
+    pub cap_bytes: u64,
+    /// Weights of resident models.
+    pub weights_bytes: u64,
+    /// Promised to the jobs on its lanes.
+    pub leased_bytes: u64,
+    /// In use, as the engine counts.
+    pub live_bytes: u64,
+    /// The most that was in use at once, as the engine counts.
+    pub peak_bytes: u64,
+}
+
+/// How fast the jobs of a class park when lighter work becomes runnable, since the daemon started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct PreemptionView {
+    /// The class that makes way.
+    pub class: String,
+    /// How often one of its running jobs parked. The percentiles are of the last few thousand of these: the time from the
+    /// lighter job becoming runnable to the heavy one being parked.
+    pub parked: u64,
+    /// Half of them took at most this, in microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 took at most this, in microseconds.
+    pub p99_us: u64,
+    /// The longest, in microseconds.
+    pub max_us: u64,
+    /// How often lighter work was over before the heavy job came to a yield point.
+    pub missed: u64,
+    /// How often the class went on beside lighter work because its minimum share was due; these are not in the percentiles.
+    pub refused: u64,
+    /// The longest time between two yield points of its jobs, in microseconds, model loading excepted.
+    pub longest_gap_us: u64,
 }
 
 /// One lane.
@@ -145,6 +207,6 @@ pub struct ModelView {
     pub kind: String,
     /// Bytes of its weight files.
     pub bytes: u64,
-    /// True if the engine holds it in memory.
-    pub resident: bool,
+    /// The classes whose partitions hold it.
+    pub resident: Vec<String>,
 }

@@ -5,10 +5,10 @@ use std::fmt::Debug;
 
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
-use gpusched_shared::view::{Activity, ClassView, LaneView, ModelView};
 use gpusched_shared::{
-    Answer, BlobHash, BlobRef, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome, Rejection, Request, Response,
-    Size, StatusView, Task, Update, VqaSpec,
+    Activity, Answer, BlobHash, BlobRef, ClassView, Explanation, ImageSpec, JobId, JobSpec, JobState, JobView,
+    LaneView, ModelView, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason, Rejection, Request,
+    Response, RouteView, RuleView, Size, StatusView, Task, Update, Usage, VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");
@@ -52,22 +52,32 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn question() -> JobSpec {
-    let vqa = VqaSpec { question: "what colour?".to_owned(), top: 3 };
-    JobSpec { task: Task::Vqa(vqa), model: None, deadline_ms: None }
+    JobSpec::new(Task::Vqa(VqaSpec { question: "what colour?".to_owned(), top: 3 }))
 }
 
-fn answered() -> JobView {
+fn waiting() -> JobView {
     JobView {
         id: JobId(7),
         uid: 1000,
         class: "interactive".to_owned(),
         spec: question(),
         attached: true,
+        state: JobState::Queued { ahead: 3 },
+        attempts: 0,
+        submitted_unix_ms: 1_795_362_071_000,
+        wait_us: 10_400,
+        run_us: 0,
+        usage: Usage::default(),
+    }
+}
+
+fn answered() -> JobView {
+    JobView {
         state: JobState::Done(Outcome::Answers(vec![Answer { label: "red".to_owned(), score: 0.75 }])),
         attempts: 1,
-        submitted_unix_ms: 1_795_362_071_000,
-        wait_ms: 10,
-        run_ms: 250,
+        run_us: 250_300,
+        usage: Usage { longest_gap_us: 1800, peak_bytes: 50 << 20, ..Usage::default() },
+        ..waiting()
     }
 }
 
@@ -81,7 +91,7 @@ fn every_example_is_what_the_code_says() {
 
 fn requests(examples: &mut Examples) {
     let submit = |spec, pictures, attached| Request::Submit { spec, pictures, attached };
-    examples.is("hello", 0, &Request::Hello { least: 1, most: 1, client: "demo 1".to_owned() });
+    examples.is("hello", 0, &Request::Hello { least: 2, most: 2, client: "demo 1".to_owned() });
     let circle = JobSpec {
         task: Task::Txt2Img(ImageSpec {
             prompt: "a red circle".to_owned(),
@@ -91,11 +101,13 @@ fn requests(examples: &mut Examples) {
             guidance: Some(1.5),
         }),
         model: Some("flux".to_owned()),
+        priority: -5,
         deadline_ms: Some(30_000),
+        queue_timeout_ms: Some(20_000),
+        run_timeout_ms: Some(10_000),
     };
     examples.is("submit-txt2img", 1, &submit(circle, 0, true));
-    let blue = ImageSpec { prompt: "blue".to_owned(), seed: None, steps: None, size: None, guidance: None };
-    let blue = JobSpec { task: Task::Img2Img(blue), model: None, deadline_ms: None };
+    let blue = JobSpec::new(Task::Img2Img(ImageSpec::new("blue")));
     examples.is("submit-img2img", 2, &submit(blue, 2, false));
     examples.is("submit-vqa", 3, &submit(question(), 1, true));
     examples.is("watch", 4, &Request::Watch(JobId(7)));
@@ -104,40 +116,129 @@ fn requests(examples: &mut Examples) {
     examples.is("list", 7, &Request::List { ended: true, before: Some(JobId(7)), limit: 20 });
     examples.is("fetch", 8, &Request::Fetch(JobId(9)));
     examples.is("status", 9, &Request::Status);
+    examples.is("explain", 10, &Request::Explain(JobId(7)));
+    examples.is("queue", 11, &Request::Queue);
+    examples.is("route", 12, &Request::Route(question()));
+    examples.is("set-priority", 13, &Request::SetPriority { job: JobId(7), priority: 10 });
+    examples.is("pause", 14, &Request::Pause { class: "batch".to_owned(), paused: true });
+    examples.is("drain", 15, &Request::Drain(true));
 }
 
 fn responses(examples: &mut Examples) {
     let server = "gpuschedd 0.1.0".to_owned();
-    examples.is("welcome", 0, &Response::Welcome { version: 1, server, max_open_requests: 32 });
-    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 2, most: 3 }));
+    examples.is("welcome", 0, &Response::Welcome { version: 2, server, max_open_requests: 32 });
+    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 3, most: 4 }));
     examples.is("accepted", 3, &Response::Accepted(JobId(7)));
+    let full = Rejection::QueueFull { class: "interactive".to_owned(), limit: 64, retry_after_ms: 2500 };
+    examples.is("rejected-queue-full", 3, &Response::Rejected(full));
     examples.is("update-queued", 4, &Response::Update(Update::Queued { ahead: 3 }));
     let activity = Activity::Working { done: 4, of: 20 };
-    examples.is("update-running", 4, &Response::Update(Update::Running { lane: 0, activity }));
+    examples.is("update-running", 4, &Response::Update(Update::Running { lane: 0, activity, parked: true }));
     examples.is("update-done", 4, &Response::Update(Update::Done(answered())));
     examples.is("rejected-no-such-job", 5, &Response::Rejected(Rejection::NoSuchJob { job: JobId(7) }));
-    examples.is("job", 6, &Response::Job(answered()));
+    examples.is("job", 6, &Response::Job(waiting()));
     examples.is("jobs", 7, &Response::Jobs(Vec::new()));
     let hash = BlobHash(std::array::from_fn(|n| n as u8));
     examples.is("file", 8, &Response::File(BlobRef { hash, bytes: 1500 }));
-    let lane = |index, job| LaneView { class: "batch".to_owned(), index, job };
-    let status = StatusView {
+    examples.is("status-view", 9, &Response::Status(status()));
+    let reasons = vec![
+        Reason::LanesBusy { class: "interactive".to_owned(), lanes: 4 },
+        Reason::Behind { jobs: 3, lane_ms: 3600 },
+    ];
+    let explanation = Explanation { job: waiting(), reasons, starts_in_ms: Some(900), ends_in_ms: Some(2100) };
+    examples.is("explanation", 10, &Response::Explanation(explanation));
+    examples.is("queue-view", 11, &Response::Queue(queue()));
+    examples.is("route-view", 12, &Response::Route(route()));
+}
+
+fn status() -> StatusView {
+    let batch = || "batch".to_owned();
+    let lane = |index, job| LaneView { class: batch(), index, job };
+    let partition = PartitionView {
+        cap_bytes: 34 << 30,
+        weights_bytes: 8 << 30,
+        leased_bytes: 2 << 30,
+        live_bytes: 9 << 30,
+        peak_bytes: 11 << 30,
+    };
+    StatusView {
         version: "0.1.0".to_owned(),
         uptime_ms: 60_000,
         draining: false,
-        classes: vec![ClassView { name: "batch".to_owned(), queued: 3, running: 1, finished: 40 }],
+        classes: vec![ClassView { name: batch(), queued: 3, running: 1, finished: 40, paused: false, partition }],
         lanes: vec![lane(0, Some(JobId(7))), lane(1, None)],
         models: vec![ModelView {
             name: "flux".to_owned(),
             kind: "flux2-klein".to_owned(),
             bytes: 7_800_000_000,
-            resident: true,
+            resident: vec![batch()],
         }],
-    };
-    examples.is("status-view", 9, &Response::Status(status));
+        preemption: vec![PreemptionView {
+            class: batch(),
+            parked: 120,
+            p50_us: 900,
+            p99_us: 4100,
+            max_us: 5200,
+            missed: 6,
+            refused: 2,
+            longest_gap_us: 4800,
+        }],
+    }
 }
 
-/// The document's table of refusals against the code: name and tag of each.
+/// Someone else's job on a lane, and one's own that waits.
+fn queue() -> Vec<QueueView> {
+    let others = QueueView {
+        class: "interactive".to_owned(),
+        job: JobId(0),
+        lane: Some(2),
+        priority: 0,
+        model: String::new(),
+        waited_ms: 5,
+        starts_in_ms: None,
+        ends_in_ms: Some(900),
+    };
+    let own = QueueView {
+        job: JobId(7),
+        lane: None,
+        priority: 10,
+        model: "vilt".to_owned(),
+        waited_ms: 10,
+        starts_in_ms: Some(900),
+        ends_in_ms: Some(2100),
+        ..others.clone()
+    };
+    vec![others, own]
+}
+
+fn route() -> RouteView {
+    let rule = |rule: &str, fails: Option<&str>| RuleView { rule: rule.to_owned(), fails: fails.map(str::to_owned) };
+    RouteView {
+        class: Some("interactive".to_owned()),
+        rules: vec![rule("1: task txt2img, class batch", Some("task is vqa")), rule("2: class interactive", None)],
+        run_bytes: 50 << 20,
+        weights_bytes: 470_000_000,
+        run_ms: Some(1200),
+    }
+}
+
+/// One of the document's tables against the code: the name and the tag of every row, in order.
+fn has_tags(heading: &str, messages: &[(&str, Vec<u8>)]) {
+    let table = DOCUMENT.split(heading).nth(1).unwrap_or_else(|| panic!("{heading:?} is missing"));
+    let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows = rows.filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows: Vec<(u32, &str)> =
+        rows.filter_map(|(tag, rest)| Some((tag.parse().ok()?, rest.split([' ', ':']).next()?))).collect();
+    assert_eq!(rows.len(), messages.len(), "{heading}");
+    for ((tag, in_table), (name, bytes)) in rows.into_iter().zip(messages) {
+        assert_eq!((in_table, &bytes[..4]), (*name, &tag.to_le_bytes()[..]), "{heading}");
+    }
+}
+
+fn bytes<T: Encode<Bounded, Src = T>>(message: T) -> Vec<u8> {
+    encode(&message).expect("encodable")
+}
+
 #[test]
 fn refusals_have_the_tags_of_the_table() {
     let text = String::new;
@@ -155,7 +256,15 @@ fn refusals_have_the_tags_of_the_table() {
         ("UnknownModel", Rejection::UnknownModel { name: text(), available: text() }),
         ("WrongModel", Rejection::WrongModel { model: text(), task: text(), available: text() }),
         ("NoRoute", Rejection::NoRoute { task: text() }),
-        ("QueueFull", Rejection::QueueFull { class: text(), limit: 1 }),
+        ("QueueFull", Rejection::QueueFull { class: text(), limit: 1, retry_after_ms: 1 }),
+        ("QuotaExceeded", Rejection::QuotaExceeded { quota: Quota::QueuedPerUid, limit: 1 }),
+        (
+            "NeverFits",
+            Rejection::NeverFits { class: text(), model: text(), weights_bytes: 1, run_bytes: 1, cap_bytes: 1 },
+        ),
+        ("NotAllowed", Rejection::NotAllowed { action: text() }),
+        ("NoSuchClass", Rejection::NoSuchClass { name: text(), available: text() }),
+        ("HasEnded", Rejection::HasEnded { job, state: text() }),
         ("TooManyRequests", Rejection::TooManyRequests { limit: 1 }),
         ("TooManyConnections", Rejection::TooManyConnections { limit: 1 }),
         ("NoSuchJob", Rejection::NoSuchJob { job }),
@@ -163,14 +272,24 @@ fn refusals_have_the_tags_of_the_table() {
         ("Draining", Rejection::Draining),
         ("Internal", Rejection::Internal { reason: text() }),
     ];
-    let table = DOCUMENT.split("## Refusals").nth(1).expect("a section on refusals");
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
-    let rows: Vec<(u32, &str)> =
-        rows.filter_map(|(tag, rest)| Some((tag.parse().ok()?, rest.split(' ').next()?))).collect();
-    assert_eq!(rows.len(), refusals.len());
-    for ((tag, in_table), (name, refusal)) in rows.into_iter().zip(refusals) {
-        assert_eq!(in_table, name);
-        let bytes = encode(&refusal).expect("encodable");
-        assert_eq!(bytes[..4], tag.to_le_bytes(), "{name}");
-    }
+    has_tags("## Refusals", &refusals.map(|(name, refusal)| (name, bytes(refusal))));
+}
+
+#[test]
+fn reasons_have_the_tags_of_the_table() {
+    let (text, job) = (String::new, JobId(1));
+    let reasons = [
+        ("Recording", Reason::Recording),
+        ("Behind", Reason::Behind { jobs: 1, lane_ms: 1 }),
+        ("LanesBusy", Reason::LanesBusy { class: text(), lanes: 1 }),
+        ("OneAtATime", Reason::OneAtATime { job }),
+        ("Memory", Reason::Memory { class: text(), needs_bytes: 1, free_bytes: 1, cap_bytes: 1 }),
+        ("Evicting", Reason::Evicting { model: text(), evicts: Vec::new() }),
+        ("Batching", Reason::Batching { model: text(), at_most_ms: 1 }),
+        ("RunningQuota", Reason::RunningQuota { limit: 1 }),
+        ("Paused", Reason::Paused { class: text() }),
+        ("Stopping", Reason::Stopping),
+        ("Parked", Reason::Parked { classes: Vec::new() }),
+    ];
+    has_tags("`Reason` is one of:", &reasons.map(|(name, reason)| (name, bytes(reason))));
 }

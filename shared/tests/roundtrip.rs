@@ -1,10 +1,10 @@
 //! Whatever can be said arrives as it was said, and no bytes make the decoder panic.
 
 use gpusched_shared::codec::{decode, encode};
-use gpusched_shared::view::{Activity, ClassView, LaneView, ModelView};
 use gpusched_shared::{
-    Answer, BlobHash, BlobRef, FailureKind, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome, Rejection, Request,
-    Response, Size, StatusView, Task, Update, VqaSpec,
+    Activity, Answer, BlobHash, BlobRef, ClassView, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState,
+    JobView, LaneView, ModelView, OutOfMemory, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason,
+    Rejection, Request, Response, RouteView, RuleView, Size, StatusView, Task, TimeLimit, Update, Usage, VqaSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -30,7 +30,16 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         image().prop_map(Task::Img2Img),
         (text(), any::<u8>()).prop_map(|(question, top)| Task::Vqa(VqaSpec { question, top })),
     ];
-    (task, of(text()), any::<Option<u64>>()).prop_map(|(task, model, deadline_ms)| JobSpec { task, model, deadline_ms })
+    (task, of(text()), any::<(i8, Option<u64>, Option<u64>, Option<u64>)>()).prop_map(
+        |(task, model, (priority, deadline_ms, queue_timeout_ms, run_timeout_ms))| JobSpec {
+            task,
+            model,
+            priority,
+            deadline_ms,
+            queue_timeout_ms,
+            run_timeout_ms,
+        },
+    )
 }
 
 fn blob() -> impl Strategy<Value = BlobRef> {
@@ -38,7 +47,11 @@ fn blob() -> impl Strategy<Value = BlobRef> {
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    let kind = prop_oneof![Just(FailureKind::Input), Just(FailureKind::Model), Just(FailureKind::Engine)];
+    let oom = (text(), any::<(u64, u64, u64)>()).prop_map(|(partition, (requested_bytes, used_bytes, cap_bytes))| {
+        FailureKind::OutOfMemory(OutOfMemory { partition, requested_bytes, used_bytes, cap_bytes })
+    });
+    let kind = prop_oneof![Just(FailureKind::Input), Just(FailureKind::Model), Just(FailureKind::Engine), oom];
+    let limit = prop_oneof![Just(TimeLimit::Deadline), Just(TimeLimit::QueueTimeout), Just(TimeLimit::RunTimeout)];
     let answer = (text(), 0f32..1.0).prop_map(|(label, score)| Answer { label, score });
     prop_oneof![
         (blob(), size(), any::<u32>()).prop_map(|(blob, size, truncated_tokens)| Outcome::Image {
@@ -49,7 +62,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         vec(answer, 0..5).prop_map(Outcome::Answers),
         (kind, text()).prop_map(|(kind, message)| Outcome::Failed { kind, message }),
         Just(Outcome::Cancelled),
-        Just(Outcome::Expired),
+        limit.prop_map(|limit| Outcome::Expired { limit }),
     ]
 }
 
@@ -64,51 +77,137 @@ fn activity() -> impl Strategy<Value = Activity> {
 fn state() -> impl Strategy<Value = JobState> {
     prop_oneof![
         any::<u32>().prop_map(|ahead| JobState::Queued { ahead }),
-        (any::<u32>(), activity()).prop_map(|(lane, activity)| JobState::Running { lane, activity }),
+        (any::<(u32, bool)>(), activity()).prop_map(|((lane, parked), activity)| JobState::Running {
+            lane,
+            activity,
+            parked
+        }),
         outcome().prop_map(JobState::Done),
     ]
 }
 
+fn usage() -> impl Strategy<Value = Usage> {
+    any::<(u64, u32, u64, u64)>().prop_map(|(parked_us, yields, longest_gap_us, peak_bytes)| Usage {
+        parked_us,
+        yields,
+        longest_gap_us,
+        peak_bytes,
+    })
+}
+
 fn view() -> impl Strategy<Value = JobView> {
-    (any::<(u64, u32, bool, u32)>(), text(), spec(), state(), any::<(u64, u64, u64)>()).prop_map(
-        |((id, uid, attached, attempts), class, spec, state, (submitted_unix_ms, wait_ms, run_ms))| {
+    (any::<(u64, u32, bool, u32)>(), text(), spec(), state(), any::<(u64, u64, u64)>(), usage()).prop_map(
+        |((id, uid, attached, attempts), class, spec, state, (submitted_unix_ms, wait_us, run_us), usage)| {
             let id = JobId(id);
-            JobView { id, uid, class, spec, attached, state, attempts, submitted_unix_ms, wait_ms, run_ms }
+            JobView { id, uid, class, spec, attached, state, attempts, submitted_unix_ms, wait_us, run_us, usage }
+        },
+    )
+}
+
+fn class() -> impl Strategy<Value = ClassView> {
+    (text(), any::<(u32, u32, u64, bool)>(), any::<[u64; 5]>()).prop_map(
+        |(
+            name,
+            (queued, running, finished, paused),
+            [cap_bytes, weights_bytes, leased_bytes, live_bytes, peak_bytes],
+        )| {
+            let partition = PartitionView { cap_bytes, weights_bytes, leased_bytes, live_bytes, peak_bytes };
+            ClassView { name, queued, running, finished, paused, partition }
+        },
+    )
+}
+
+fn preemption() -> impl Strategy<Value = PreemptionView> {
+    (text(), any::<[u64; 7]>()).prop_map(
+        |(class, [parked, p50_us, p99_us, max_us, missed, refused, longest_gap_us])| PreemptionView {
+            class,
+            parked,
+            p50_us,
+            p99_us,
+            max_us,
+            missed,
+            refused,
+            longest_gap_us,
         },
     )
 }
 
 fn status() -> impl Strategy<Value = StatusView> {
-    let class = (text(), any::<(u32, u32, u64)>()).prop_map(|(name, (queued, running, finished))| ClassView {
-        name,
-        queued,
-        running,
-        finished,
-    });
     let lane = (text(), any::<(u32, Option<u64>)>()).prop_map(|(class, (index, job))| LaneView {
         class,
         index,
         job: job.map(JobId),
     });
-    let model = (text(), text(), any::<(u64, bool)>()).prop_map(|(name, kind, (bytes, resident))| ModelView {
+    let model = (text(), text(), any::<u64>(), vec(text(), 0..3)).prop_map(|(name, kind, bytes, resident)| ModelView {
         name,
         kind,
         bytes,
         resident,
     });
-    (text(), any::<(u64, bool)>(), vec(class, 0..4), vec(lane, 0..4), vec(model, 0..4)).prop_map(
-        |(version, (uptime_ms, draining), classes, lanes, models)| StatusView {
+    let parts = (vec(class(), 0..4), vec(lane, 0..4), vec(model, 0..4), vec(preemption(), 0..3));
+    (text(), any::<(u64, bool)>(), parts).prop_map(
+        |(version, (uptime_ms, draining), (classes, lanes, models, preemption))| StatusView {
             version,
             uptime_ms,
             draining,
             classes,
             lanes,
             models,
+            preemption,
+        },
+    )
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![
+        Just(Reason::Recording),
+        any::<(u32, u64)>().prop_map(|(jobs, lane_ms)| Reason::Behind { jobs, lane_ms }),
+        (text(), any::<u32>()).prop_map(|(class, lanes)| Reason::LanesBusy { class, lanes }),
+        any::<u64>().prop_map(|job| Reason::OneAtATime { job: JobId(job) }),
+        (text(), any::<(u64, u64, u64)>()).prop_map(|(class, (needs_bytes, free_bytes, cap_bytes))| Reason::Memory {
+            class,
+            needs_bytes,
+            free_bytes,
+            cap_bytes
+        }),
+        (text(), vec(text(), 0..3)).prop_map(|(model, evicts)| Reason::Evicting { model, evicts }),
+        (text(), any::<u64>()).prop_map(|(model, at_most_ms)| Reason::Batching { model, at_most_ms }),
+        any::<u32>().prop_map(|limit| Reason::RunningQuota { limit }),
+        text().prop_map(|class| Reason::Paused { class }),
+        Just(Reason::Stopping),
+        vec(text(), 0..3).prop_map(|classes| Reason::Parked { classes }),
+    ]
+}
+
+fn explanation() -> impl Strategy<Value = Explanation> {
+    (view(), vec(reason(), 0..4), any::<(Option<u64>, Option<u64>)>())
+        .prop_map(|(job, reasons, (starts_in_ms, ends_in_ms))| Explanation { job, reasons, starts_in_ms, ends_in_ms })
+}
+
+fn place() -> impl Strategy<Value = QueueView> {
+    (text(), text(), any::<(u64, Option<u32>, i8, u64, Option<u64>, Option<u64>)>()).prop_map(
+        |(class, model, (job, lane, priority, waited_ms, starts_in_ms, ends_in_ms))| {
+            let job = JobId(job);
+            QueueView { class, job, lane, priority, model, waited_ms, starts_in_ms, ends_in_ms }
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = RouteView> {
+    let rule = (text(), of(text())).prop_map(|(rule, fails)| RuleView { rule, fails });
+    (of(text()), vec(rule, 0..4), any::<(u64, u64, Option<u64>)>()).prop_map(
+        |(class, rules, (run_bytes, weights_bytes, run_ms))| RouteView {
+            class,
+            rules,
+            run_bytes,
+            weights_bytes,
+            run_ms,
         },
     )
 }
 
 fn rejection() -> impl Strategy<Value = Rejection> {
+    let quota = prop_oneof![Just(Quota::QueuedPerUid), Just(Quota::RunningPerUid), Just(Quota::JobsPerConnection)];
     prop_oneof![
         any::<(u16, u16)>().prop_map(|(least, most)| Rejection::Version { least, most }),
         Just(Rejection::Handshake),
@@ -119,7 +218,18 @@ fn rejection() -> impl Strategy<Value = Rejection> {
             most,
             got
         }),
-        (text(), any::<u32>()).prop_map(|(class, limit)| Rejection::QueueFull { class, limit }),
+        (text(), any::<(u32, u64)>()).prop_map(|(class, (limit, retry_after_ms))| Rejection::QueueFull {
+            class,
+            limit,
+            retry_after_ms
+        }),
+        (quota, any::<u32>()).prop_map(|(quota, limit)| Rejection::QuotaExceeded { quota, limit }),
+        (text(), text(), any::<[u64; 3]>()).prop_map(|(class, model, [weights_bytes, run_bytes, cap_bytes])| {
+            Rejection::NeverFits { class, model, weights_bytes, run_bytes, cap_bytes }
+        }),
+        text().prop_map(|action| Rejection::NotAllowed { action }),
+        (text(), text()).prop_map(|(name, available)| Rejection::NoSuchClass { name, available }),
+        (any::<u64>(), text()).prop_map(|(job, state)| Rejection::HasEnded { job: JobId(job), state }),
         any::<u64>().prop_map(|job| Rejection::NoSuchJob { job: JobId(job) }),
         Just(Rejection::Draining),
     ]
@@ -137,20 +247,30 @@ fn request() -> impl Strategy<Value = Request> {
         job.clone().prop_map(Request::Watch),
         job.clone().prop_map(Request::Cancel),
         job.clone().prop_map(Request::Show),
-        job.prop_map(Request::Fetch),
+        job.clone().prop_map(Request::Fetch),
+        job.prop_map(Request::Explain),
+        any::<(u64, i8)>().prop_map(|(job, priority)| Request::SetPriority { job: JobId(job), priority }),
         any::<(bool, Option<u64>, u32)>().prop_map(|(ended, before, limit)| Request::List {
             ended,
             before: before.map(JobId),
             limit
         }),
         Just(Request::Status),
+        Just(Request::Queue),
+        spec().prop_map(Request::Route),
+        (text(), any::<bool>()).prop_map(|(class, paused)| Request::Pause { class, paused }),
+        any::<bool>().prop_map(Request::Drain),
     ]
 }
 
 fn response() -> impl Strategy<Value = Response> {
     let update = prop_oneof![
         any::<u32>().prop_map(|ahead| Update::Queued { ahead }),
-        (any::<u32>(), activity()).prop_map(|(lane, activity)| Update::Running { lane, activity }),
+        (any::<(u32, bool)>(), activity()).prop_map(|((lane, parked), activity)| Update::Running {
+            lane,
+            activity,
+            parked
+        }),
         view().prop_map(Update::Done),
     ];
     prop_oneof![
@@ -166,6 +286,9 @@ fn response() -> impl Strategy<Value = Response> {
         vec(view(), 0..4).prop_map(Response::Jobs),
         blob().prop_map(Response::File),
         status().prop_map(Response::Status),
+        explanation().prop_map(Response::Explanation),
+        vec(place(), 0..4).prop_map(Response::Queue),
+        route().prop_map(Response::Route),
     ]
 }
 

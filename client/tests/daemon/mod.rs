@@ -10,11 +10,19 @@ use std::path::{Path, PathBuf};
 use gpusched_client::shared::codec::{decode, encode};
 use gpusched_client::shared::frame::{Frame, MAX_REQUEST};
 use gpusched_client::shared::socket::{Reader, Writer, split};
-use gpusched_client::shared::view::Activity;
-use gpusched_client::shared::{Request, RequestId, Response};
-use gpusched_client::{JobId, JobState, JobView, Outcome, Update, txt2img};
+use gpusched_client::shared::{
+    Activity, ClassView, PartitionView, Request, RequestId, Response, StatusView, Usage, VERSION_MAX, VERSION_MIN,
+};
+use gpusched_client::{Client, JobId, JobState, JobView, Outcome, Update, txt2img};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
+
+/// A client and the daemon's side of its connection.
+pub async fn connected() -> (Daemon, Client, Peer) {
+    let daemon = Daemon::new();
+    let (client, peer) = tokio::join!(Client::connect(daemon.socket()), daemon.welcome());
+    (daemon, client.expect("connected"), peer)
+}
 
 /// A socket in a directory of its own.
 pub struct Daemon {
@@ -54,8 +62,8 @@ impl Daemon {
     pub async fn welcome(&self) -> Peer {
         let mut peer = self.accept().await;
         let (id, request) = peer.request().await;
-        assert!(matches!(request, Request::Hello { least: 1, most: 1, .. }), "{request:?}");
-        peer.say(id, welcome(1)).await;
+        assert!(matches!(request, Request::Hello { least: VERSION_MIN, most: VERSION_MAX, .. }), "{request:?}");
+        peer.say(id, welcome(VERSION_MAX)).await;
         peer
     }
 }
@@ -117,8 +125,9 @@ pub fn view(job: u64, state: JobState) -> JobView {
         state,
         attempts: 1,
         submitted_unix_ms: 1_795_362_071_000,
-        wait_ms: 10,
-        run_ms: 20,
+        wait_us: 10_000,
+        run_us: 20_000,
+        usage: Usage::default(),
     }
 }
 
@@ -127,9 +136,30 @@ pub fn queued(ahead: u32) -> Response {
 }
 
 pub fn working(done: u32, of: u32) -> Response {
-    Response::Update(Update::Running { lane: 0, activity: Activity::Working { done, of } })
+    Response::Update(Update::Running { lane: 0, activity: Activity::Working { done, of }, parked: false })
 }
 
 pub fn done(job: u64, outcome: Outcome) -> Response {
     Response::Update(Update::Done(view(job, JobState::Done(outcome))))
+}
+
+/// A draining daemon with a paused class and one that is not.
+pub fn status() -> StatusView {
+    let class = |name: &str, paused| ClassView {
+        name: name.to_owned(),
+        queued: 3,
+        running: 1,
+        finished: 40,
+        paused,
+        partition: PartitionView::default(),
+    };
+    StatusView {
+        version: "0.1.0".to_owned(),
+        uptime_ms: 60_000,
+        draining: true,
+        classes: vec![class("heavy", true), class("light", false)],
+        lanes: Vec::new(),
+        models: Vec::new(),
+        preemption: Vec::new(),
+    }
 }

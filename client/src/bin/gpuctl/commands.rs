@@ -1,4 +1,4 @@
-//! What each command does, but for `submit`.
+//! What each command does, but for `submit` and those about the scheduler.
 
 use clap::CommandFactory;
 use gpusched_client::{Client, Error, JobId, JobState, JobView};
@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command, Global, Target};
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
-use crate::{render, save, submit};
+use crate::{handover, render, save, scheduling, submit};
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
@@ -23,6 +23,20 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             print(&view, output, render::job::full)?;
         }
         Command::Fetch { job, target } => fetch(&global, job, &target, output).await?,
+        Command::Explain { job } => scheduling::explain(&connect(&global).await?, job, output).await?,
+        Command::Queue => scheduling::queue(&connect(&global).await?, output).await?,
+        Command::Route { explain, job } => {
+            scheduling::route(&connect(&global).await?, job.spec(), explain, output).await?;
+        }
+        Command::SetPriority { job, priority } => {
+            scheduling::set_priority(&connect(&global).await?, job, priority, output).await?;
+        }
+        Command::Pause { class } => scheduling::pause(&connect(&global).await?, &class, true, output).await?,
+        Command::Resume { class } => scheduling::pause(&connect(&global).await?, &class, false, output).await?,
+        Command::Drain { off } => scheduling::drain(&connect(&global).await?, !off, output).await?,
+        Command::Plan(arguments) => return Err(handover::hand_over("plan", arguments, &global)),
+        Command::Simulate(arguments) => return Err(handover::hand_over("simulate", arguments, &global)),
+        Command::Demo(arguments) => return Err(handover::hand_over("demo", arguments, &global)),
         Command::Cancel { jobs } => return cancel(&connect(&global).await?, &jobs, output).await,
         Command::Completions { shell } => {
             // Into memory first: writing to a closed pipe would panic in there.
@@ -43,8 +57,7 @@ pub(crate) async fn connect(global: &Global) -> Result<Client, Error> {
 }
 
 async fn status(client: &Client, output: &Output) -> Result<(), Failure> {
-    let status = client.status().await?;
-    if output.json { output.document(&to_json(&status)?) } else { output.text(&render::status::full(&status)) }
+    print(&client.status().await?, output, render::status::full)
 }
 
 async fn jobs(client: &Client, all: bool, limit: u32, output: &Output) -> Result<(), Failure> {
@@ -105,10 +118,15 @@ async fn cancel(client: &Client, jobs: &[JobId], output: &Output) -> Result<Exit
     Ok(exit)
 }
 
-fn print(view: &JobView, output: &Output, words: impl FnOnce(&JobView) -> String) -> Result<(), Failure> {
+/// What the daemon said, as JSON or in words.
+pub(crate) fn print<T: serde::Serialize>(
+    view: &T,
+    output: &Output,
+    words: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
     if output.json { output.document(&to_json(view)?) } else { output.text(&words(view)) }
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<Value, Failure> {
     serde_json::to_value(value).map_err(|e| Failure::System(e.into()))
 }

@@ -33,7 +33,7 @@ impl From<&Outcome> for Exit {
         match outcome {
             Outcome::Image { .. } | Outcome::Answers(_) => Self::Done,
             Outcome::Failed { .. } => Self::JobFailed,
-            Outcome::Cancelled | Outcome::Expired => Self::JobEnded,
+            Outcome::Cancelled | Outcome::Expired { .. } => Self::JobEnded,
         }
     }
 }
@@ -49,6 +49,12 @@ pub(crate) enum Failure {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot write to standard output: {0}")]
     Stdout(#[source] io::Error),
+    #[error(
+        "cannot run {}, which does `gpuctl {command}`: {source}; install gpuschedd beside gpuctl or on the PATH \
+         (`cargo build --release --bins` builds both)",
+        program.display()
+    )]
+    HandOver { command: &'static str, program: PathBuf, source: io::Error },
     #[error("the system refused: {0}")]
     System(#[source] io::Error),
 }
@@ -56,11 +62,6 @@ pub(crate) enum Failure {
 impl Failure {
     /// Tells the user.
     pub(crate) fn report(&self, output: &Output) -> Exit {
-        match self {
-            // Whoever read our output has enough: `gpuctl jobs | head -1` is no error.
-            Self::Stdout(e) if e.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
-            Self::Client(_) | Self::Usage(_) | Self::Write { .. } | Self::Stdout(_) | Self::System(_) => {}
-        }
         // If standard output is no good either, the exit code still tells.
         let _ = if output.json { output.document(&json!({ "error": self.document() })) } else { Ok(()) };
         if !output.json {
@@ -74,7 +75,7 @@ impl Failure {
             Self::Client(Error::NotRunning { .. } | Error::PermissionDenied { .. } | Error::Disconnected) => {
                 Exit::NoDaemon
             }
-            Self::Client(Error::Protocol(_) | Error::Io(_)) => Exit::NoDaemon,
+            Self::Client(Error::Protocol(_) | Error::Io(_)) | Self::HandOver { .. } => Exit::NoDaemon,
             Self::Client(Error::Rejected(_)) => Exit::Refused,
             Self::Client(Error::Damaged { .. }) => Exit::JobFailed,
             Self::Client(Error::Picture { .. }) => Exit::Usage,
@@ -100,6 +101,7 @@ impl Failure {
             Self::Client(Error::Io(_)) | Self::Stdout(_) | Self::System(_) => "io",
             Self::Usage(_) => "usage",
             Self::Write { .. } => "write",
+            Self::HandOver { .. } => "no_gpuschedd",
         };
         json!({ "code": code, "message": self.to_string() })
     }
@@ -113,7 +115,11 @@ mod tests {
 
     #[test]
     fn refusals_bring_their_code_and_numbers() {
-        let failure = Failure::from(Error::from(Rejection::QueueFull { class: "batch".to_owned(), limit: 8 }));
+        let failure = Failure::from(Error::from(Rejection::QueueFull {
+            class: "batch".to_owned(),
+            limit: 8,
+            retry_after_ms: 2500,
+        }));
         assert_eq!(failure.exit(), Exit::Refused);
         assert_eq!(
             failure.document(),
@@ -121,7 +127,8 @@ mod tests {
                 "code": "queue_full",
                 "class": "batch",
                 "limit": 8,
-                "message": "the queue of class batch is full (8 jobs); try again later"
+                "retry_after_ms": 2500,
+                "message": "the queue of class batch is full (8 jobs); try again in 2.5 s"
             })
         );
     }

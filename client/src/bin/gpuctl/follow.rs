@@ -5,7 +5,7 @@ use gpusched_client::{Client, FailureKind, JobId, JobState, JobView, Outcome, Up
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::render::{clean, table};
+use crate::render::{clean, job, table};
 
 /// Shows a job's progress until it has ended; how it then is.
 pub(crate) async fn follow(client: &Client, job: JobId, output: &Output) -> Result<JobView, Failure> {
@@ -51,11 +51,14 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
                 FailureKind::Input => "change the request",
                 FailureKind::Model => "see to the models directory",
                 FailureKind::Engine => "see `journalctl -u gpusched`, or submit it again",
+                FailureKind::OutOfMemory(_) => "ask for less (a smaller size), or give the class a larger partition",
             };
-            output.complain(&format!("job {id} failed: {kind}: {}; {remedy}", clean(message)));
+            output.complain(&format!("job {id} failed: {}; {remedy}", job::failed(kind, message)));
         }
         Outcome::Cancelled => output.complain(&format!("job {id} was cancelled")),
-        Outcome::Expired => output.complain(&format!("job {id} expired: its deadline passed; give it more time")),
+        Outcome::Expired { limit } => {
+            output.complain(&format!("job {id} expired: its {limit} passed; give it more time"));
+        }
     }
     Ok(())
 }

@@ -3,20 +3,22 @@
 //! Results go to standard output, everything else to standard error. `gpuctl --help` states the exit codes and the JSON
 //! documents.
 //!
-//! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], [`follow`] the
-//! watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
+//! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
+//! (why and when a job runs) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
 //! codes, [`save`] and [`png`] how a picture becomes a file.
 
 mod cli;
 mod commands;
 mod failure;
 mod follow;
+mod handover;
 mod output;
 mod png;
 #[cfg(feature = "preview")]
 mod preview;
 mod render;
 mod save;
+mod scheduling;
 mod submit;
 
 use std::process::ExitCode;

@@ -16,10 +16,14 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// A result as it is.
+    /// A result as it is. Whoever reads may stop when they have enough, as in `gpuctl jobs | head -1`: what gpuctl does
+    /// goes on nevertheless, and its exit code tells how that ended.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::Stdout)
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(Failure::Stdout),
+        }
     }
 
     /// A result in words; `text` may have several lines, and lacks the last line break.

@@ -4,15 +4,17 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use gpusched_client::{Client, Error, JobId, JobState, JobView, Outcome, Picture};
+use gpusched_client::{Client, Error, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Global, Submit};
+use crate::cli::{Global, SubmissionOptions, Submit};
 use crate::commands::connect;
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
+use crate::render::clean;
+use crate::render::units::span;
 use crate::save;
 
 /// How long an interrupted gpuctl waits to hear that its job has ended.
@@ -26,11 +28,11 @@ pub(crate) async fn run(submit: Submit, global: &Global, output: &Output) -> Res
     let pictures = submit.images().into_iter().map(|path| open(path)).collect::<Result<_, _>>()?;
     let client = connect(global).await?;
     // An interrupt up to here ends this process, and with it the connection and an attached job.
-    let job = client.submit(submit.spec(), pictures, !submit.detach()).await?;
+    let job = hand_in(&client, &submit, pictures, output).await?;
     if output.json {
         output.document(&json!({ "job": job }))?;
     }
-    if submit.detach() {
+    if submit.submission().detach {
         if !output.json {
             output.text(&job.to_string())?;
         }
@@ -41,6 +43,37 @@ pub(crate) async fn run(submit: Submit, global: &Global, output: &Output) -> Res
         result = finish(&client, job, &submit, output) => result,
         _ = interrupts.recv() => interrupted(&client, job, &mut interrupts, output).await,
     }
+}
+
+/// Hands the job in; when the queue is full, again and again if so told.
+async fn hand_in(client: &Client, submit: &Submit, pictures: Vec<Picture>, output: &Output) -> Result<JobId, Failure> {
+    let &SubmissionOptions { detach, retry } = submit.submission();
+    let Some(within) = retry else { return Ok(client.submit(submit.spec(), pictures, !detach).await?) };
+    // The user said how long: how often is no matter.
+    let retry = Retry { within, tries: u32::MAX, ..Retry::default() };
+    let mut told = Ok(());
+    let notice = |refusal: &Rejection, wait| {
+        if told.is_ok() {
+            told = tell(refusal, wait, output);
+        }
+    };
+    let job = client.submit_retrying(submit.spec(), pictures, !detach, retry, notice).await?;
+    told.map(|()| job)
+}
+
+/// Says why the job waits here, and for how long.
+fn tell(refusal: &Rejection, wait: Duration, output: &Output) -> Result<(), Failure> {
+    if output.json {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        return output.document(&json!({ "retry": { "wait_ms": wait_ms, "because": refusal } }));
+    }
+    let why = if let Rejection::QueueFull { class, limit, .. } = refusal {
+        format!("the queue of class {class} is full ({limit} jobs)")
+    } else {
+        refusal.to_string()
+    };
+    output.note(&format!("{}; trying again in {}", clean(&why), span(wait)));
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<Picture, Error> {

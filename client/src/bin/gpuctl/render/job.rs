@@ -1,38 +1,70 @@
 //! Jobs in words.
 
-use gpusched_client::shared::view::Activity;
-use gpusched_client::{ImageSpec, JobState, JobView, Outcome, Task};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::units::{ago, bytes, moment, span};
-use super::{clean, shorten, table};
+use gpusched_client::shared::{Activity, Bytes, Usage};
+use gpusched_client::{FailureKind, ImageSpec, JobState, JobView, Outcome, Task};
+
+use super::units::{ago, moment, span};
+use super::{clean, fields, shorten, table};
 
 /// Characters of a prompt that a list shows.
 const TEXT_WIDTH: usize = 48;
 
-/// A list of jobs, one a line.
+/// One column of a list: its title, whether it is shown, and what it says of a job, given the present time.
+type Column = (&'static str, bool, fn(&JobView, u64) -> String);
+
+/// A list of jobs, one a line. Whose they are is told if they are not all of one user, and columns that say nothing are
+/// left out.
 pub(crate) fn list(jobs: &[JobView], now_unix_ms: u64) -> String {
-    let rows = jobs.iter().map(|job| {
-        vec![
-            job.id.to_string(),
-            job.spec.task.kind().to_string(),
-            job.spec.model.as_deref().map_or_else(|| "-".to_owned(), clean),
-            state(&job.state),
-            ago(job.submitted_unix_ms, now_unix_ms),
-            span(job.wait_ms),
-            span(job.run_ms),
-            shorten(job.spec.task.text(), TEXT_WIDTH),
-        ]
-    });
-    table(&["ID", "TASK", "MODEL", "STATE", "SUBMITTED", "WAITED", "RAN", "TEXT"], rows.collect())
+    let owners: BTreeSet<_> = jobs.iter().map(|job| job.uid).collect();
+    let prioritised = jobs.iter().any(|job| job.spec.priority != 0);
+    let parked = jobs.iter().any(|job| job.usage.yields > 0);
+    let columns: [Column; 11] = [
+        ("ID", true, |job, _| job.id.to_string()),
+        ("OWNER", owners.len() > 1, |job, _| format!("uid {}", job.uid)),
+        ("TASK", true, |job, _| job.spec.task.kind().to_string()),
+        ("MODEL", true, |job, _| job.spec.model.as_deref().map_or_else(|| "-".to_owned(), clean)),
+        ("PRIORITY", prioritised, |job, _| job.spec.priority.to_string()),
+        ("STATE", true, |job, _| state(&job.state)),
+        ("SUBMITTED", true, |job, now_unix_ms| ago(job.submitted_unix_ms, now_unix_ms)),
+        ("WAITED", true, |job, _| micros(job.wait_us)),
+        ("RAN", true, |job, _| micros(job.run_us)),
+        ("PARKED", parked, |job, _| micros(job.usage.parked_us)),
+        ("TEXT", true, |job, _| shorten(job.spec.task.text(), TEXT_WIDTH)),
+    ];
+    let columns: Vec<_> = columns.into_iter().filter(|(_, shown, _)| *shown).collect();
+    let header: Vec<_> = columns.iter().map(|(title, ..)| *title).collect();
+    let rows = jobs.iter().map(|job| columns.iter().map(|(.., cell)| cell(job, now_unix_ms)).collect());
+    table(&header, rows.collect())
 }
 
 /// Where a job is, in a few words.
 pub(crate) fn state(state: &JobState) -> String {
     match state {
         JobState::Queued { ahead } => queued(*ahead),
-        JobState::Running { activity, .. } => doing(*activity),
+        JobState::Running { activity, parked, .. } => running(*activity, *parked),
         JobState::Done(outcome) => outcome.word().to_owned(),
     }
+}
+
+/// Where a job is, in a few words more.
+pub(crate) fn full_state(of: &JobState) -> String {
+    match of {
+        JobState::Queued { .. } => state(of),
+        JobState::Running { lane, .. } => format!("{}, on lane {lane}", state(of)),
+        JobState::Done(Outcome::Expired { limit }) => format!("{}: its {limit} passed", state(of)),
+        JobState::Done(Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled) => {
+            state(of)
+        }
+    }
+}
+
+/// Why a job failed.
+pub(crate) fn failed(kind: &FailureKind, message: &str) -> String {
+    let (kind, message) = (kind.to_string(), message.trim());
+    clean(&if message.is_empty() || message == kind { kind } else { format!("{kind}: {message}") })
 }
 
 /// What an order to cancel has come to.
@@ -41,7 +73,7 @@ pub(crate) fn cancelled(view: &JobView) -> String {
         JobState::Done(outcome @ (Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. })) => {
             format!("had ended before: {}", outcome.word())
         }
-        JobState::Done(outcome @ (Outcome::Cancelled | Outcome::Expired)) => outcome.word().to_owned(),
+        JobState::Done(outcome @ (Outcome::Cancelled | Outcome::Expired { .. })) => outcome.word().to_owned(),
         JobState::Queued { .. } | JobState::Running { .. } => "is being cancelled".to_owned(),
     }
 }
@@ -52,12 +84,13 @@ pub(crate) fn queued(ahead: u32) -> String {
 }
 
 /// What a lane does for a job.
-pub(crate) fn doing(activity: Activity) -> String {
-    match activity {
+pub(crate) fn running(activity: Activity, parked: bool) -> String {
+    let doing = match activity {
         Activity::Starting => "starting".to_owned(),
         Activity::Loading { done, of } => format!("loading, file {done} of {of}"),
         Activity::Working { done, of } => format!("step {done} of {of}"),
-    }
+    };
+    if parked { format!("{doing}, parked") } else { doing }
 }
 
 /// Everything about one job.
@@ -73,28 +106,48 @@ pub(crate) fn full(job: &JobView) -> String {
         Task::Txt2Img(image) | Task::Img2Img(image) => picture(image, &mut lines),
         Task::Vqa(vqa) => lines.push(("question", clean(&vqa.question))),
     }
-    if let Some(ms) = job.spec.deadline_ms {
-        lines.push(("deadline", format!("{} after it was submitted", span(ms))));
+    if job.spec.priority != 0 {
+        lines.push(("priority", job.spec.priority.to_string()));
+    }
+    let limits = [
+        ("deadline", job.spec.deadline_ms, "after it was submitted"),
+        ("limit", job.spec.queue_timeout_ms, "to wait"),
+        ("limit", job.spec.run_timeout_ms, "to run"),
+    ];
+    for (name, ms, what) in limits {
+        lines.extend(ms.map(|ms| (name, format!("{} {what}", span(Duration::from_millis(ms))))));
     }
     lines.push(("submitted", moment(job.submitted_unix_ms)));
     lines.push(("by", format!("uid {}, {}", job.uid, if job.attached { "attached" } else { "detached" })));
-    lines.push(("waited", span(job.wait_ms)));
-    lines.push(("ran", span(job.run_ms)));
+    lines.push(("waited", micros(job.wait_us)));
+    lines.push(("ran", micros(job.run_us)));
+    usage(&job.usage, &mut lines);
     if job.attempts > 1 {
         lines.push(("attempts", job.attempts.to_string()));
     }
     if let JobState::Done(outcome) = &job.state {
         result(outcome, &mut lines);
     }
-    lines.iter().map(|(name, value)| format!("{name:<10} {value}")).collect::<Vec<_>>().join("\n")
+    fields(&lines)
 }
 
 type Lines = Vec<(&'static str, String)>;
 
-fn full_state(of: &JobState) -> String {
-    match of {
-        JobState::Running { lane, .. } => format!("{}, on lane {lane}", state(of)),
-        JobState::Queued { .. } | JobState::Done(_) => state(of),
+fn micros(us: u64) -> String {
+    span(Duration::from_micros(us))
+}
+
+/// What was measured; what was not, or never happened, is left out.
+fn usage(usage: &Usage, lines: &mut Lines) {
+    let times = |n| if n == 1 { "once".to_owned() } else { format!("{n} times") };
+    if usage.yields > 0 {
+        lines.push(("parked", format!("{}, {}", micros(usage.parked_us), times(usage.yields))));
+    }
+    if usage.longest_gap_us > 0 {
+        lines.push(("yielded", format!("at least every {}", micros(usage.longest_gap_us))));
+    }
+    if usage.peak_bytes > 0 {
+        lines.push(("memory", format!("{} at most, beside the model", Bytes(usage.peak_bytes))));
     }
 }
 
@@ -109,7 +162,7 @@ fn picture(image: &ImageSpec, lines: &mut Lines) {
 fn result(outcome: &Outcome, lines: &mut Lines) {
     match outcome {
         Outcome::Image { blob, size, truncated_tokens } => {
-            lines.push(("picture", format!("{size} pixels, {}", bytes(blob.bytes))));
+            lines.push(("picture", format!("{size} pixels, {}", Bytes(blob.bytes))));
             lines.push(("blake3", blob.hash.to_string()));
             if *truncated_tokens > 0 {
                 lines.push(("ignored", format!("the last {truncated_tokens} tokens of the prompt")));
@@ -118,18 +171,19 @@ fn result(outcome: &Outcome, lines: &mut Lines) {
         Outcome::Answers(answers) => {
             lines.extend(answers.iter().map(|a| ("answer", format!("{:.3}  {}", a.score, clean(&a.label)))));
         }
-        Outcome::Failed { kind, message } => lines.push(("because", format!("{kind}: {}", clean(message)))),
-        Outcome::Cancelled | Outcome::Expired => {}
+        Outcome::Failed { kind, message } => lines.push(("because", failed(kind, message))),
+        Outcome::Cancelled | Outcome::Expired { .. } => {}
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use gpusched_client::{BlobHash, BlobRef, JobId, Size, txt2img};
+pub(super) mod tests {
+    use gpusched_client::shared::OutOfMemory;
+    use gpusched_client::{BlobHash, BlobRef, JobId, Size, TimeLimit, txt2img};
 
     use super::*;
 
-    fn job(state: JobState) -> JobView {
+    pub(in super::super) fn job(state: JobState) -> JobView {
         JobView {
             id: JobId(7),
             uid: 1000,
@@ -139,18 +193,35 @@ mod tests {
             state,
             attempts: 1,
             submitted_unix_ms: 0,
-            wait_ms: 1200,
-            run_ms: 65_000,
+            wait_us: 12_340,
+            run_us: 65_000_000,
+            usage: Usage::default(),
         }
+    }
+
+    fn step(parked: bool) -> JobState {
+        JobState::Running { lane: 0, activity: Activity::Working { done: 4, of: 20 }, parked }
     }
 
     #[test]
     fn a_list_is_a_table() {
-        let running = JobState::Running { lane: 0, activity: Activity::Working { done: 4, of: 20 } };
         assert_eq!(
-            list(&[job(running)], 180_000),
-            "ID  TASK     MODEL  STATE         SUBMITTED  WAITED  RAN        TEXT\n\
-             7   txt2img  flux   step 4 of 20  3 min ago  1.2 s   1 min 5 s  a red circle"
+            list(&[job(step(false))], 180_000),
+            "ID  TASK     MODEL  STATE         SUBMITTED  WAITED   RAN        TEXT\n\
+             7   txt2img  flux   step 4 of 20  3 min ago  12.3 ms  1 min 5 s  a red circle"
+        );
+    }
+
+    #[test]
+    fn a_list_has_the_columns_it_needs() {
+        let mut jobs = [job(step(true)), job(JobState::Done(Outcome::Cancelled))];
+        jobs[0].usage = Usage { parked_us: 1500, yields: 2, ..Usage::default() };
+        (jobs[1].uid, jobs[1].spec.priority) = (1001, -5);
+        assert_eq!(
+            list(&jobs, 0),
+            "ID  OWNER     TASK     MODEL  PRIORITY  STATE                 SUBMITTED  WAITED   RAN        PARKED  TEXT\n\
+             7   uid 1000  txt2img  flux   0         step 4 of 20, parked  just now   12.3 ms  1 min 5 s  1.5 ms  a red circle\n\
+             7   uid 1001  txt2img  flux   -5        cancelled             just now   12.3 ms  1 min 5 s  0 ms    a red circle"
         );
     }
 
@@ -158,7 +229,9 @@ mod tests {
     fn one_job_tells_all() {
         let blob = BlobRef { hash: BlobHash([0xab; 32]), bytes: 1500 };
         let size = Size { width: 64, height: 32 };
-        let text = full(&job(JobState::Done(Outcome::Image { blob, size, truncated_tokens: 3 })));
+        let mut job = job(JobState::Done(Outcome::Image { blob, size, truncated_tokens: 3 }));
+        job.usage = Usage { parked_us: 2_400_000, yields: 5, longest_gap_us: 4800, peak_bytes: 300 << 20 };
+        (job.spec.priority, job.spec.deadline_ms, job.spec.run_timeout_ms) = (10, Some(90_000), Some(500));
         let expected = "\
 job        7
 state      done
@@ -169,14 +242,20 @@ prompt     a red\\ncircle
 size       64x32
 steps      20
 seed       1
+priority   10
+deadline   1 min 30 s after it was submitted
+limit      500 ms to run
 submitted  1970-01-01 00:00:00 UTC
 by         uid 1000, attached
-waited     1.2 s
+waited     12.3 ms
 ran        1 min 5 s
-picture    64x32 pixels, 1.5 kB
+parked     2.4 s, 5 times
+yielded    at least every 4.8 ms
+memory     300 MiB at most, beside the model
+picture    64x32 pixels, 1.5 KiB
 blake3     abababababababababababababababababababababababababababababababab
 ignored    the last 3 tokens of the prompt";
-        assert_eq!(text, expected);
+        assert_eq!(full(&job), expected);
     }
 
     #[test]
@@ -184,5 +263,25 @@ ignored    the last 3 tokens of the prompt";
         assert_eq!(cancelled(&job(JobState::Queued { ahead: 0 })), "is being cancelled");
         assert_eq!(cancelled(&job(JobState::Done(Outcome::Cancelled))), "cancelled");
         assert_eq!(cancelled(&job(JobState::Done(Outcome::Answers(Vec::new())))), "had ended before: done");
+    }
+
+    #[test]
+    fn time_that_ran_out_has_a_name() {
+        let expired = JobState::Done(Outcome::Expired { limit: TimeLimit::QueueTimeout });
+        assert_eq!(full_state(&expired), "expired: its queue timeout passed");
+    }
+
+    #[test]
+    fn failures_are_told_once() {
+        let oom = OutOfMemory {
+            partition: "heavy".to_owned(),
+            requested_bytes: 3 << 30,
+            used_bytes: 1 << 30,
+            cap_bytes: 2 << 30,
+        };
+        let said = oom.to_string();
+        assert_eq!(failed(&FailureKind::OutOfMemory(oom), &said), said);
+        assert_eq!(failed(&FailureKind::Engine, "it \u{7}died"), "the engine failed: it \\u{7}died");
+        assert_eq!(failed(&FailureKind::Engine, ""), "the engine failed");
     }
 }

@@ -1,11 +1,15 @@
 //! What things look like. Pure: values in, text out (but for [`progress`], which draws).
 
+pub(crate) mod explain;
 pub(crate) mod job;
 pub(crate) mod progress;
+pub(crate) mod queue;
 pub(crate) mod status;
 pub(crate) mod units;
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use gpusched_client::JobId;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_unix_ms() -> u64 {
@@ -37,6 +41,16 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Names and what they are, one a line. Without the last line break.
+pub(crate) fn fields(lines: &[(&str, String)]) -> String {
+    lines.iter().map(|(name, value)| format!("{name:<10} {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A job that may be someone else's: the daemon hides those behind 0, which is no job's number.
+pub(crate) fn job_or_hidden(job: JobId) -> String {
+    if job.0 == 0 { "someone else's".to_owned() } else { format!("job {job}") }
 }
 
 #[cfg(test)]

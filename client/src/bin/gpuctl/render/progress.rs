@@ -3,12 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use gpusched_client::shared::view::Activity;
+use gpusched_client::shared::Activity;
 use gpusched_client::{JobId, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::job::{doing, queued};
+use super::job::{queued, running};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -75,7 +75,7 @@ impl Drop for Progress {
 fn words(update: &Update) -> String {
     match update {
         Update::Queued { ahead } => queued(*ahead),
-        Update::Running { activity, .. } => doing(*activity),
+        Update::Running { activity, parked, .. } => running(*activity, *parked),
         Update::Done(_) => "ended".to_owned(),
     }
 }
@@ -95,10 +95,12 @@ fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
     bar.set_message(format!("job {job}: {}", words(update)));
 }
 
-/// Keeps lines few: one for each new place in the queue, and one for each tenth of what a lane does.
+/// Keeps lines few: one for each new place in the queue, one for each tenth of what a lane does, and one more for the
+/// first time it is parked in it, however often it is.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Mark>,
+    parked: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -120,9 +122,12 @@ impl Pace {
             Update::Running { activity: Activity::Working { done, of }, .. } => Mark::Working(tenths(*done, *of)),
             Update::Done(_) => Mark::Ended,
         };
+        let parked = matches!(update, Update::Running { parked: true, .. });
         let new = self.last.as_ref() != Some(&mark);
+        let worth = new || (parked && !self.parked);
+        self.parked = parked || (self.parked && !new);
         self.last = Some(mark);
-        new
+        worth
     }
 }
 
@@ -131,7 +136,11 @@ mod tests {
     use super::*;
 
     fn working(done: u32, of: u32) -> Update {
-        Update::Running { lane: 0, activity: Activity::Working { done, of } }
+        Update::Running { lane: 0, activity: Activity::Working { done, of }, parked: false }
+    }
+
+    fn parked(done: u32, of: u32) -> Update {
+        Update::Running { lane: 0, activity: Activity::Working { done, of }, parked: true }
     }
 
     #[test]
@@ -151,9 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn parking_is_told_once_a_tenth() {
+        let mut pace = Pace::default();
+        let news = [working(4, 20), parked(4, 20), working(4, 20), parked(4, 20), parked(6, 20), working(8, 20)];
+        let worth = news.map(|update| pace.is_worth_a_line(&update));
+        assert_eq!(worth, [true, true, false, false, true, true]);
+    }
+
+    #[test]
     fn news_are_words() {
         assert_eq!(words(&Update::Queued { ahead: 3 }), "queued, 3 ahead");
         assert_eq!(words(&Update::Queued { ahead: 0 }), "queued, next");
         assert_eq!(words(&working(4, 20)), "step 4 of 20");
+        assert_eq!(words(&parked(4, 20)), "step 4 of 20, parked");
     }
 }

@@ -1,32 +1,18 @@
-//! Times and sizes for people.
+//! Times for people.
 
-/// A number of bytes in decimal units: `12 B`, `1.5 MB`.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next();
-    // What rounds to 1000.0 belongs to the next unit.
-    while value >= 999.95
-        && let Some(next) = units.next()
-    {
-        value /= 1000.0;
-        unit = Some(next);
-    }
-    format!("{value:.1} {}", unit.copied().unwrap_or_default())
-}
+use std::time::Duration;
 
-/// A time span in its two largest units: `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`, `2 d 4 h`.
-pub(crate) fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..60 => format!("{seconds}.{} s", ms % 1000 / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+/// A time span in its one or two largest units: `850 µs`, `12.3 ms`, `850 ms`, `3.4 s`, `2 min 5 s`, `3 h 20 min`,
+/// `2 d 4 h`. Cut off, not rounded; whole milliseconds have no decimals.
+pub(crate) fn span(time: Duration) -> String {
+    let (seconds, micros) = (time.as_secs(), time.subsec_micros());
+    match (seconds, micros) {
+        (0, 1..1000) => format!("{micros} µs"),
+        (0, 0..100_000) if micros % 1000 != 0 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
+        (0, _) => format!("{} ms", micros / 1000),
+        (1..60, _) => format!("{seconds}.{} s", micros / 100_000),
+        (60..3600, _) => format!("{} min {} s", seconds / 60, seconds % 60),
+        (3600..86400, _) => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
     }
 }
@@ -64,25 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_have_units() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (999_999, "1.0 MB"), (7_800_000_000, "7.8 GB")];
-        for (count, text) in cases {
-            assert_eq!(bytes(count), text);
-        }
-        assert_eq!(bytes(u64::MAX), "18.4 EB");
-    }
-
-    #[test]
-    fn spans_have_two_units() {
+    fn spans_are_as_fine_as_they_are_short() {
         let cases = [
-            (850, "850 ms"),
-            (3450, "3.4 s"),
-            (125_000, "2 min 5 s"),
-            (12_000_000, "3 h 20 min"),
-            (187_200_000, "2 d 4 h"),
+            (0, "0 ms"),
+            (999, "999 µs"),
+            (5000, "5 ms"),
+            (12_340, "12.3 ms"),
+            (99_990, "99.9 ms"),
+            (850_400, "850 ms"),
+            (3_450_000, "3.4 s"),
+            (125_000_000, "2 min 5 s"),
+            (12_000_000_000, "3 h 20 min"),
+            (187_200_000_000, "2 d 4 h"),
         ];
-        for (ms, text) in cases {
-            assert_eq!(span(ms), text);
+        for (us, text) in cases {
+            assert_eq!(span(Duration::from_micros(us)), text);
         }
     }
 

@@ -1,0 +1,197 @@
+//! The command line.
+
+mod job;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use gpusched_client::JobId;
+
+pub(crate) use job::{Question, SubmissionOptions, Submit};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+    0  done
+    1  the job failed
+    2  the command line is wrong, or a file it names cannot be read or written
+    3  no daemon, or the connection to it was lost; no gpuschedd to hand over to
+    4  the daemon refused; nothing has changed (route: no rule takes the job)
+    5  the job was cancelled, or ran out of time
+  130  interrupted; an attached job is cancelled
+plan, simulate and demo are gpuschedd's: they exit as it does.
+
+Without --socket the daemon is sought at $GPUSCHED_SOCKET, else at /run/gpusched/gpusched.sock,
+else at $XDG_RUNTIME_DIR/gpusched/gpusched.sock.
+
+JSON (--json), one document a line:
+  status               the daemon; also pause, resume and drain
+  show, set-priority   the job
+  jobs                 an array of jobs
+  cancel               one job for each id
+  explain              {\"job\", \"reasons\": [{\"reason\", ...}], \"starts_in_ms\", \"ends_in_ms\"}
+  queue                an array of {\"class\", \"job\", \"lane\", \"priority\", \"model\", \"waited_ms\",
+                       \"starts_in_ms\", \"ends_in_ms\"}; \"job\" is 0 where it is someone else's
+  route                {\"class\", \"rules\": [{\"rule\", \"fails\"}], \"run_bytes\", \"weights_bytes\",
+                       \"run_ms\"}, with and without --explain; \"fails\" is null in the rule that
+                       takes the job
+  fetch                {\"blob\": {\"hash\", \"bytes\"}, \"file\": PATH}
+  submit --detach      {\"job\": ID}
+  submit --retry       {\"retry\": {\"wait_ms\", \"because\": {\"code\", ...}}} before each wait
+  submit               {\"job\": ID}, then {\"update\": ...} for all news but the last,
+                       then {\"result\": JOB, \"file\": PATH} (no file but for pictures)
+  watch                {\"update\": ...} and {\"result\": JOB}, as above
+  errors               {\"error\": {\"code\", \"message\", ...}}, also on standard output";
+
+/// Image and VQA jobs for the GPU of this machine.
+#[derive(Debug, Parser)]
+#[command(name = "gpuctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Socket of the daemon.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print JSON, one document a line (see `gpuctl --help`).
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results and errors only.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Hand in a job and wait for its result; Ctrl-C cancels it.
+    #[command(subcommand)]
+    Submit(Submit),
+    /// Show the daemon: its classes, lanes and models.
+    Status,
+    /// List your jobs, newest first.
+    Jobs {
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// How many at most.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show one job.
+    Show {
+        #[arg(value_name = "ID")]
+        job: JobId,
+    },
+    /// Follow a job until it ends; Ctrl-C leaves it alone.
+    Watch {
+        #[arg(value_name = "ID")]
+        job: JobId,
+    },
+    /// Write the picture of a finished job to a file.
+    Fetch {
+        #[arg(value_name = "ID")]
+        job: JobId,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// End jobs.
+    Cancel {
+        #[arg(value_name = "ID", required = true)]
+        jobs: Vec<JobId>,
+    },
+    /// Say why a job waits, and when it is likely to start and to end.
+    Explain {
+        #[arg(value_name = "ID")]
+        job: JobId,
+    },
+    /// List what runs and what waits, class by class, in the order in which it is likely to start.
+    Queue,
+    /// Say which class a job would go to.
+    Route {
+        /// Show every rule, and why it does or does not take the job.
+        #[arg(long, global = true)]
+        explain: bool,
+        #[command(subcommand)]
+        job: Question,
+    },
+    /// Change which of your jobs go first.
+    SetPriority {
+        #[arg(value_name = "ID")]
+        job: JobId,
+        /// -100 to 100; higher is earlier.
+        #[arg(value_name = "N", value_parser = job::priority(), allow_negative_numbers = true)]
+        priority: i8,
+    },
+    /// Start no more jobs of a class; those that run go on (admins).
+    Pause { class: String },
+    /// Start jobs of a paused class again (admins).
+    Resume { class: String },
+    /// Take no new jobs; those accepted run (admins).
+    Drain {
+        /// Take new jobs again.
+        #[arg(long)]
+        off: bool,
+    },
+    /// Work out how many lanes fit into memory (gpuschedd plan).
+    #[command(disable_help_flag = true)]
+    Plan(Arguments),
+    /// Run a scenario without a device, on a virtual clock (gpuschedd simulate).
+    #[command(disable_help_flag = true)]
+    Simulate(Arguments),
+    /// Show in a minute or so what all this is for (gpuschedd demo).
+    #[command(disable_help_flag = true)]
+    Demo(Arguments),
+    /// Print a completion script for a shell.
+    Completions { shell: Shell },
+}
+
+/// What gpuschedd is to make of it, as it stands.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// See the command's own --help.
+    #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// Where a picture goes.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// File to write the picture to, which is overwritten; `-` is standard output [default: gpusched-ID.png here, never
+    /// overwritten]
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn priorities_may_be_negative() {
+        let cli = Cli::try_parse_from(["gpuctl", "set-priority", "7", "-3"]).expect("a command line");
+        assert!(matches!(cli.command, Command::SetPriority { job: JobId(7), priority: -3 }));
+    }
+
+    #[test]
+    fn what_is_handed_over_is_left_alone() {
+        let given = ["--help", "x.toml", "--seed", "-1", "--", "--json"];
+        let cli = Cli::try_parse_from(["gpuctl", "simulate"].iter().chain(&given)).expect("a command line");
+        let Command::Simulate(Arguments { arguments }) = cli.command else { panic!("not simulate") };
+        assert_eq!(arguments, given);
+        assert!(!cli.global.json);
+    }
+}
