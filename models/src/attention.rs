@@ -5,7 +5,7 @@ use candle_nn::ops::softmax_last_dim;
 
 /// Scores held at once, in elements. A picture of a megapixel has over 4,000 tokens; with two references the scores
 /// of all heads would take many gigabytes, so queries are taken in slices.
-const MAX_SCORES: usize = 1 << 28;
+pub(crate) const MAX_SCORES: usize = 1 << 28;
 
 /// `softmax(scale * q k^T + mask) v`, heads side by side: (B, H, T, D) queries and (B, H, S, D) keys and values give
 /// (B, T, H * D).

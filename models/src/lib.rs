@@ -9,6 +9,7 @@ pub mod attention;
 pub mod catalog;
 pub mod error;
 pub mod flux2;
+pub mod footprint;
 pub mod loader;
 pub mod noise;
 pub mod norm;
@@ -20,5 +21,6 @@ pub mod yield_point;
 
 pub use catalog::{Entry, Kind, scan};
 pub use error::{Error, Result};
+pub use footprint::Footprint;
 pub use picture::Picture;
 pub use yield_point::{Interrupted, Site, Unobserved, YieldPoint};

@@ -79,6 +79,25 @@ impl WeightFiles {
         self.paths.iter().map(|p| Ok(std::fs::metadata(p).map_err(|e| Error::missing(p, e))?.len())).sum()
     }
 
+    /// How many numbers the tensors have for whose names `keep` holds. Reads the files' headers only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] and [`Error::Weights`] for unusable files.
+    pub fn parameters(&self, keep: &dyn Fn(&str) -> bool) -> Result<u64> {
+        let mut parameters = 0u64;
+        for path in &self.paths {
+            let (_, header) = Header::open(path)?;
+            let kept =
+                header.metadata.tensors().into_iter().filter(|(name, info)| keep(name) && !is_integer(info.dtype));
+            for (_, info) in kept {
+                let elements = info.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+                parameters = parameters.saturating_add(elements);
+            }
+        }
+        Ok(parameters)
+    }
+
     /// Reads all tensors for whose names `keep` holds, as `dtype` on `device`.
     ///
     /// Tensors are read one at a time, so that beside the weights themselves no more than the largest of them is held
@@ -171,6 +190,32 @@ const BETWEEN_YIELDS: usize = 256 << 20;
 /// The format's own limit on its header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// The begin of a safetensors file.
+struct Header {
+    metadata: Metadata,
+    /// Where the tensors begin, in bytes from the file's begin.
+    data_start: u64,
+    file_length: u64,
+}
+
+impl Header {
+    fn open(path: &Path) -> Result<(File, Self)> {
+        let unreadable = |e| Error::missing(path, e);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let file_length = file.metadata().map_err(unreadable)?.len();
+        let mut length = [0u8; 8];
+        file.read_exact(&mut length).map_err(unreadable)?;
+        let header_length = u64::from_le_bytes(length);
+        if header_length > MAX_HEADER || header_length + 8 > file_length {
+            return Err(Error::weights(path, "not a safetensors file, or cut short"));
+        }
+        let mut header = vec![0u8; header_length as usize];
+        file.read_exact(&mut header).map_err(unreadable)?;
+        let metadata = serde_json::from_slice(&header).map_err(|e| Error::weights(path, e.to_string()))?;
+        Ok((file, Self { metadata, data_start: header_length + 8, file_length }))
+    }
+}
+
 fn read_file(
     path: &Path,
     device: &Device,
@@ -180,18 +225,8 @@ fn read_file(
     tensors: &mut HashMap<String, Tensor>,
 ) -> Result<()> {
     let unreadable = |e| Error::missing(path, e);
-    let mut file = File::open(path).map_err(unreadable)?;
-    let file_length = file.metadata().map_err(unreadable)?.len();
-    let mut length = [0u8; 8];
-    file.read_exact(&mut length).map_err(unreadable)?;
-    let header_length = u64::from_le_bytes(length);
-    if header_length > MAX_HEADER || header_length + 8 > file_length {
-        return Err(Error::weights(path, "not a safetensors file, or cut short"));
-    }
-    let mut header = vec![0u8; header_length as usize];
-    file.read_exact(&mut header).map_err(unreadable)?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| Error::weights(path, e.to_string()))?;
-    let data_start = header_length + 8;
+    let (mut file, header) = Header::open(path)?;
+    let Header { metadata, data_start, file_length } = header;
 
     let mut found: Vec<_> = metadata.tensors().into_iter().filter(|(name, _)| keep(name)).collect();
     found.sort_by_key(|(_, info)| info.data_offsets);

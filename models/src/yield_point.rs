@@ -40,7 +40,7 @@ pub enum Site {
     },
     /// Before a transformer block.
     Block,
-    /// Before a stage (one resolution) of the VAE's encoder or decoder.
+    /// Before a convolution of 3 x 3 or the attention of the VAE's encoder or decoder.
     VaeStage,
 }
 

@@ -5,6 +5,7 @@
 
 mod blocks;
 pub mod config;
+mod footprint;
 pub mod pipeline;
 pub mod reference;
 pub mod rope;
@@ -14,4 +15,5 @@ pub mod transformer;
 pub mod vae;
 mod vae_blocks;
 
+pub use footprint::footprint;
 pub use pipeline::{Defaults, Generated, Pipeline, Request, defaults};

@@ -136,11 +136,10 @@ impl Encoder {
         observer.reach(Site::VaeStage)?;
         let mut xs = self.conv_in.forward(xs)?;
         for block in &self.down {
-            observer.reach(Site::VaeStage)?;
-            xs = block.forward(&xs)?;
+            xs = block.forward(&xs, observer)?;
         }
+        let xs = self.mid.forward(&xs, observer)?;
         observer.reach(Site::VaeStage)?;
-        let xs = self.mid.forward(&xs)?;
         Ok(self.conv_out.forward(&self.norm_out.forward(&xs)?.silu()?)?)
     }
 }
@@ -174,10 +173,9 @@ impl Decoder {
 
     fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
         observer.reach(Site::VaeStage)?;
-        let mut xs = self.mid.forward(&self.conv_in.forward(xs)?)?;
+        let mut xs = self.mid.forward(&self.conv_in.forward(xs)?, observer)?;
         for block in &self.up {
-            observer.reach(Site::VaeStage)?;
-            xs = block.forward(&xs)?;
+            xs = block.forward(&xs, observer)?;
         }
         observer.reach(Site::VaeStage)?;
         Ok(self.conv_out.forward(&self.norm_out.forward(&xs)?.silu()?)?)

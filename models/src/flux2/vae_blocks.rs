@@ -1,22 +1,26 @@
 //! The building blocks of the VAE.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{Module, Result as Built, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, GroupNorm, Linear, VarBuilder, conv2d, group_norm, linear};
 
-use crate::attention::attend;
+use crate::{
+    attention::attend,
+    error::Result,
+    yield_point::{Site, YieldPoint},
+};
 
 /// diffusers' fixed epsilon of the VAE's group norms.
 const EPS: f64 = 1e-6;
 
-pub(super) fn conv3x3(from: usize, to: usize, vb: VarBuilder<'_>) -> Result<Conv2d> {
+pub(super) fn conv3x3(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv2d> {
     conv2d(from, to, 3, Conv2dConfig { padding: 1, ..Conv2dConfig::default() }, vb)
 }
 
-pub(super) fn conv1x1(from: usize, to: usize, vb: VarBuilder<'_>) -> Result<Conv2d> {
+pub(super) fn conv1x1(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv2d> {
     conv2d(from, to, 1, Conv2dConfig::default(), vb)
 }
 
-pub(super) fn norm(groups: usize, channels: usize, vb: VarBuilder<'_>) -> Result<GroupNorm> {
+pub(super) fn norm(groups: usize, channels: usize, vb: VarBuilder<'_>) -> Built<GroupNorm> {
     group_norm(groups, channels, EPS, vb)
 }
 
@@ -30,7 +34,7 @@ pub(super) struct ResnetBlock {
 }
 
 impl ResnetBlock {
-    pub(super) fn new(from: usize, to: usize, groups: usize, vb: VarBuilder<'_>) -> Result<Self> {
+    pub(super) fn new(from: usize, to: usize, groups: usize, vb: VarBuilder<'_>) -> Built<Self> {
         Ok(Self {
             first_norm: norm(groups, from, vb.pp("norm1"))?,
             first: conv3x3(from, to, vb.pp("conv1"))?,
@@ -40,13 +44,15 @@ impl ResnetBlock {
         })
     }
 
-    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+        observer.reach(Site::VaeStage)?;
         let inner = self.first.forward(&self.first_norm.forward(xs)?.silu()?)?;
+        observer.reach(Site::VaeStage)?;
         let inner = self.second.forward(&self.second_norm.forward(&inner)?.silu()?)?;
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(xs)? + inner,
-            None => xs + inner,
-        }
+        Ok(match &self.shortcut {
+            Some(shortcut) => (shortcut.forward(xs)? + inner)?,
+            None => (xs + inner)?,
+        })
     }
 }
 
@@ -58,7 +64,7 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    pub(super) fn new(channels: usize, groups: usize, attention: bool, vb: VarBuilder<'_>) -> Result<Self> {
+    pub(super) fn new(channels: usize, groups: usize, attention: bool, vb: VarBuilder<'_>) -> Built<Self> {
         let resnets = vb.pp("resnets");
         Ok(Self {
             before: ResnetBlock::new(channels, channels, groups, resnets.pp(0))?,
@@ -67,12 +73,13 @@ impl MidBlock {
         })
     }
 
-    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let mut xs = self.before.forward(xs)?;
+    pub(super) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+        let mut xs = self.before.forward(xs, observer)?;
         if let Some(attention) = &self.attention {
+            observer.reach(Site::VaeStage)?;
             xs = attention.forward(&xs)?;
         }
-        self.after.forward(&xs)
+        self.after.forward(&xs, observer)
     }
 }
 
@@ -85,7 +92,7 @@ struct SpatialAttention {
 }
 
 impl SpatialAttention {
-    fn new(channels: usize, groups: usize, vb: VarBuilder<'_>) -> Result<Self> {
+    fn new(channels: usize, groups: usize, vb: VarBuilder<'_>) -> Built<Self> {
         let layer = |name: &str| linear(channels, channels, vb.pp(name));
         Ok(Self {
             norm: norm(groups, channels, vb.pp("group_norm"))?,
@@ -96,7 +103,7 @@ impl SpatialAttention {
         })
     }
 
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+    fn forward(&self, xs: &Tensor) -> Built<Tensor> {
         let (batch, channels, rows, columns) = xs.dims4()?;
         let tokens = self.norm.forward(xs)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
         let head = |layer: &Linear| layer.forward(&tokens)?.unsqueeze(1);
@@ -120,7 +127,7 @@ impl DownBlock {
         layers: usize,
         halve: bool,
         vb: VarBuilder<'_>,
-    ) -> Result<Self> {
+    ) -> Built<Self> {
         let stride = Conv2dConfig { stride: 2, ..Conv2dConfig::default() };
         Ok(Self {
             resnets: resnets((from, to), groups, layers, &vb)?,
@@ -128,13 +135,12 @@ impl DownBlock {
         })
     }
 
-    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs))?;
-        match &self.downsample {
-            // Padding only on the right and at the bottom.
-            Some(conv) => conv.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?),
-            None => Ok(xs),
-        }
+    pub(super) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs, observer))?;
+        let Some(conv) = &self.downsample else { return Ok(xs) };
+        observer.reach(Site::VaeStage)?;
+        // Padding only on the right and at the bottom.
+        Ok(conv.forward(&xs.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?)?)
     }
 }
 
@@ -151,27 +157,24 @@ impl UpBlock {
         layers: usize,
         double: bool,
         vb: VarBuilder<'_>,
-    ) -> Result<Self> {
+    ) -> Built<Self> {
         Ok(Self {
             resnets: resnets((from, to), groups, layers, &vb)?,
             upsample: double.then(|| conv3x3(to, to, vb.pp("upsamplers.0.conv"))).transpose()?,
         })
     }
 
-    pub(super) fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs))?;
-        match &self.upsample {
-            Some(conv) => {
-                let (_, _, rows, columns) = xs.dims4()?;
-                conv.forward(&xs.upsample_nearest2d(2 * rows, 2 * columns)?)
-            }
-            None => Ok(xs),
-        }
+    pub(super) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+        let xs = self.resnets.iter().try_fold(xs.clone(), |xs, resnet| resnet.forward(&xs, observer))?;
+        let Some(conv) = &self.upsample else { return Ok(xs) };
+        observer.reach(Site::VaeStage)?;
+        let (_, _, rows, columns) = xs.dims4()?;
+        Ok(conv.forward(&xs.upsample_nearest2d(2 * rows, 2 * columns)?)?)
     }
 }
 
 /// `layers` resnets, the first of which changes the number of channels.
-fn resnets((from, to): (usize, usize), groups: usize, layers: usize, vb: &VarBuilder<'_>) -> Result<Vec<ResnetBlock>> {
+fn resnets((from, to): (usize, usize), groups: usize, layers: usize, vb: &VarBuilder<'_>) -> Built<Vec<ResnetBlock>> {
     let vb = vb.pp("resnets");
     (0..layers).map(|i| ResnetBlock::new(if i == 0 { from } else { to }, to, groups, vb.pp(i))).collect()
 }

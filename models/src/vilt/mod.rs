@@ -3,7 +3,9 @@
 //! Follows transformers' `ViltForQuestionAnswering` and `ViltProcessor` (in its Pillow form).
 
 pub mod config;
+mod footprint;
 pub mod model;
 pub mod preprocess;
 
+pub use footprint::footprint;
 pub use model::{Answer, Vqa};
