@@ -8,7 +8,8 @@ use gpusched_shared::{JobId, JobSpec};
 /// A command to the engine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Run a stage on a free lane. Answered by `Started`, any number of `Progress`, then `Finished` or `Interrupted`.
+    /// Run a stage on a free lane. Answered by `Started`, any number of `Progress`, `Parked` and `Resumed`, then `Finished`
+    /// or `Interrupted`.
     Run {
         /// The job it belongs to; one at a time.
         job: JobId,
@@ -16,9 +17,28 @@ pub enum Command {
         lane: usize,
         /// What to do.
         stage: Stage,
+        /// What the stage was promised of its partition, beside the model's weights, in bytes.
+        lease_bytes: u64,
+        /// Whether free memory goes back to the system first. Answered by `Flushed`, after `Started`.
+        flush: bool,
     },
-    /// Leave the job's stage at its next yield point.
+    /// Leave the job's stage at its next yield point, or now if it is parked.
     Stop(JobId),
+    /// Close or open the gate of a class that has one. While it is closed the class's stages park at their next yield
+    /// point.
+    Gate {
+        /// The class, by its partition's place in the list given at the start.
+        class: usize,
+        /// Whether it is to be closed.
+        closed: bool,
+    },
+    /// Drop a model that no stage uses from a class's partition. Answered by `Unloaded`, also if it was not there.
+    Unload {
+        /// The class, likewise.
+        class: usize,
+        /// The model.
+        model: String,
+    },
 }
 
 /// One unit of work for a lane.
@@ -35,10 +55,25 @@ pub struct Stage {
 pub struct LaneSpec {
     /// Its class.
     pub class: String,
+    /// Its class's partition, by its place in the list given at the start.
+    pub class_index: usize,
     /// Its number within the class, from 0.
     pub index: u32,
     /// Threads of its compute pool.
     pub threads: usize,
+    /// Niceness of its threads, −20 to 19; higher gives way to lower. Below the process's own takes a privilege.
+    pub nice: i32,
+}
+
+/// The memory of a class, and whether its work makes way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// The class.
+    pub name: String,
+    /// The most bytes that its weights and stages may hold together.
+    pub cap_bytes: u64,
+    /// Whether it has a gate. The stages of a class without one never park.
+    pub gate: bool,
 }
 
 impl fmt::Display for LaneSpec {

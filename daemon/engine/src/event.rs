@@ -1,7 +1,9 @@
 //! What the engine says.
 
 use gpusched_shared::view::Activity;
-use gpusched_shared::{Answer, FailureKind, JobId, Size, TaskKind};
+use gpusched_shared::{Answer, FailureKind, JobId, OutOfMemory, Size, Usage};
+
+use crate::memory::Memory;
 
 /// News of the engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,12 +12,51 @@ pub enum Event {
     Started(JobId),
     /// The lane got further.
     Progress(JobId, Activity),
+    /// The stage waits at a yield point until the gate of its class opens, with all it holds.
+    Parked {
+        /// The job.
+        job: JobId,
+        /// Microseconds from the closing of the gate to the stage being parked. `None` where that says nothing of how fast
+        /// work makes way: it was still finding its model, or the gate was closed before it began to compute.
+        after_us: Option<u64>,
+    },
+    /// The stage goes on. Not said of a stage that is stopped while it is parked.
+    Resumed(JobId),
     /// The lane is done with the job and free.
-    Finished(JobId, Result<Product, Failure>),
+    Finished(JobId, Result<Product, Failure>, Usage),
     /// The lane left the job at a yield point, because it was told to, and is free.
-    Interrupted(JobId),
-    /// A model has been loaded.
-    Loaded(String),
+    Interrupted(JobId, Usage),
+    /// A model has been loaded into a class's partition.
+    Loaded {
+        /// The class, by its partition's place in the list given at the start.
+        class: usize,
+        /// The model.
+        model: String,
+        /// What it holds in memory, as measured.
+        bytes: u64,
+    },
+    /// A model has been dropped from a class's partition and its memory is free.
+    Unloaded {
+        /// The class, likewise.
+        class: usize,
+        /// The model.
+        model: String,
+    },
+    /// Free memory was given back to the system before a stage.
+    Flushed {
+        /// The class, likewise.
+        class: usize,
+        /// What was held before.
+        before: Memory,
+        /// And after.
+        after: Memory,
+    },
+    /// The gate of a class opened again before a stage that computed when it closed came to a yield point. Said once for
+    /// each such stage; of one that ended first, its end is all that is said.
+    Missed {
+        /// The class, likewise.
+        class: usize,
+    },
 }
 
 /// What a stage made.
@@ -54,23 +95,8 @@ impl Failure {
     }
 }
 
-/// A model the engine can load.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelReport {
-    /// Its name: that of its directory.
-    pub name: String,
-    /// Its architecture.
-    pub kind: String,
-    /// What it can do.
-    pub tasks: Vec<TaskKind>,
-    /// Bytes of its weight files.
-    pub bytes: u64,
-    /// The picture size it makes where none is asked for.
-    pub default_size: Size,
-    /// Sides of a picture must be multiples of this.
-    pub size_multiple: u32,
-    /// The most pixels a picture may have.
-    pub max_pixels: u64,
-    /// True if it was distilled to few steps without guidance.
-    pub distilled: bool,
+impl From<OutOfMemory> for Failure {
+    fn from(out_of_memory: OutOfMemory) -> Self {
+        Self { message: out_of_memory.to_string(), kind: FailureKind::OutOfMemory(out_of_memory) }
+    }
 }

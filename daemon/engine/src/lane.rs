@@ -1,99 +1,129 @@
 //! A lane: one thread that takes one stage at a time, with a compute pool of its own.
 
-use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 
-use gpusched_models::{Interrupted, Site, YieldPoint};
-use gpusched_shared::JobId;
-use gpusched_shared::view::Activity;
+use candle_core::{DType, Device, Tensor};
+use gpusched_shared::{JobId, Usage};
 use rayon::ThreadPool;
 
-use crate::Sink;
+use crate::account::Account;
+use crate::catalog::Catalog;
 use crate::command::{LaneSpec, Stage};
 use crate::event::{Event, Failure};
-use crate::residency::Residency;
-use crate::stage::{self, Ended};
+use crate::memory::Memory;
+use crate::partition::Partition;
+use crate::stage::{self, Stopped};
+use crate::yield_point::LaneYield;
+use crate::{Running, Sink, allocator};
 
 /// A stage on its way to a lane.
 pub(crate) struct Assignment {
     pub(crate) job: JobId,
     pub(crate) stage: Stage,
     pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) lease_bytes: u64,
+    pub(crate) flush: bool,
 }
 
-type Running = Arc<Mutex<HashMap<JobId, Arc<AtomicBool>>>>;
+/// What a lane works with.
+pub(crate) struct Surroundings {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) running: Arc<Running>,
+    pub(crate) sink: Sink,
+}
 
 /// Starts a lane; it ends when its queue's sender is dropped.
 pub(crate) fn start(
     spec: &LaneSpec,
-    residency: Arc<Residency>,
-    running: Running,
-    sink: Sink,
+    surroundings: Surroundings,
 ) -> io::Result<(SyncSender<Assignment>, JoinHandle<()>)> {
     let name = spec.to_string();
+    let account = Account::open(Some(&surroundings.partition.account));
+    let account = Arc::new(account.ok_or_else(|| io::Error::other("too many lanes and models"))?);
+    let nice = spec.nice;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(spec.threads)
         .thread_name({
             let name = name.clone();
             move |i| format!("{name}.{i}")
         })
+        .start_handler({
+            let account = Arc::clone(&account);
+            move |_| enlist(&account, nice)
+        })
         .build()
         .map_err(io::Error::other)?;
     // One place: a stage is given only to a free lane, whose thread may just be on its way back to the queue.
     let (queue, work) = sync_channel(1);
-    let thread =
-        std::thread::Builder::new().name(name).spawn(move || serve(&work, &pool, &residency, &running, &sink))?;
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        enlist(&account, nice);
+        warm_up(&pool, &account);
+        for assignment in work {
+            serve(&assignment, &pool, &account, &surroundings);
+        }
+    })?;
     Ok((queue, thread))
 }
 
-fn serve(work: &Receiver<Assignment>, pool: &ThreadPool, residency: &Residency, running: &Running, sink: &Sink) {
-    while let Ok(Assignment { job, stage, stop }) = work.recv() {
-        let at = LaneYield { job, stop, sink, last: Mutex::new(None) };
-        sink(Event::Started(job));
-        // A panic is a bug of ours or of a library: it costs this stage, not the lane.
-        let ended = catch_unwind(AssertUnwindSafe(|| pool.install(|| stage::run(&stage, residency, &at, sink))));
-        running.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
-        sink(match ended {
-            Ok(Ended::Finished(result)) => Event::Finished(job, result),
-            Ok(Ended::Interrupted) => Event::Interrupted(job),
-            Err(panic) => Event::Finished(job, Err(Failure::engine(format!("panic: {}", said(&*panic))))),
-        });
+/// Makes the calling thread one of the lane's.
+fn enlist(account: &Account, nice: i32) {
+    static REFUSED: Once = Once::new();
+    account.adopt_thread();
+    // On Linux niceness is each thread's own.
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice) {
+        REFUSED.call_once(|| tracing::warn!(nice, "lanes run without their niceness: {e}"));
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+/// Makes the pool's threads allocate what they keep for good: each packs matrices into a buffer as large as a cache. It is
+/// no stage's, and counted with one it would seem to leak.
+fn warm_up(pool: &ThreadPool, account: &Account) {
+    let product = |_: rayon::BroadcastContext<'_>| {
+        // Tall, so that the left matrix is packed piece by piece.
+        let tall = Tensor::zeros((4096, 8), DType::F32, &Device::Cpu)?;
+        tall.matmul(&tall.narrow(0, 0, 8)?).map(drop)
+    };
+    let warm: candle_core::Result<()> = account.charging(None, || pool.broadcast(product)).into_iter().collect();
+    if let Err(e) = warm {
+        tracing::warn!("no trial product: {e}");
+    }
+}
+
+fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surroundings: &Surroundings) {
+    let Assignment { job, stage, stop, lease_bytes, flush } = assignment;
+    let Surroundings { partition, catalog, running, sink } = surroundings;
+    let say = |event| account.charging(None, || sink(event));
+    say(Event::Started(*job));
+    if *flush {
+        let before = Memory::now(&partition.account);
+        allocator::trim();
+        let after = Memory::now(&partition.account);
+        say(Event::Flushed { class: partition.class, before, after });
+    }
+    let run = || {
+        let at = LaneYield::new(*job, stop, sink, (account, partition), *lease_bytes);
+        // A panic is a bug of ours or of a library: it costs this stage, not the lane.
+        let ended = catch_unwind(AssertUnwindSafe(|| stage::run(stage, catalog, &at)));
+        (ended, at.usage())
+    };
+    // While the stage is parked the pool's other threads find nothing to do and sleep.
+    let (ended, usage): (_, Usage) = pool.install(run);
+    running.remove(*job);
+    say(match ended {
+        Ok(Ok(product)) => Event::Finished(*job, Ok(product), usage),
+        Ok(Err(Stopped::Failed(failure))) => Event::Finished(*job, Err(failure), usage),
+        Ok(Err(Stopped::Interrupted)) => Event::Interrupted(*job, usage),
+        Err(panic) => Event::Finished(*job, Err(Failure::engine(format!("panic: {}", message(&*panic)))), usage),
+    });
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
-}
-
-/// Where a stage on this lane may stop, and where its progress is seen.
-struct LaneYield<'a> {
-    job: JobId,
-    stop: Arc<AtomicBool>,
-    sink: &'a Sink,
-    last: Mutex<Option<Activity>>,
-}
-
-impl YieldPoint for LaneYield<'_> {
-    fn reach(&self, site: Site) -> Result<(), Interrupted> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Interrupted);
-        }
-        let activity = match site {
-            Site::WeightFile { done, total } => Activity::Loading { done, of: total },
-            Site::Step { done, total } => Activity::Working { done, of: total },
-            Site::TextEncoderBlock | Site::Block | Site::VaeStage => return Ok(()),
-        };
-        // The same place may be reached again and again, for instance while another lane loads the model.
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(activity);
-        if last != Some(activity) {
-            (self.sink)(Event::Progress(self.job, activity));
-        }
-        Ok(())
-    }
 }

@@ -1,18 +1,24 @@
-//! Which models are in memory. Lanes share them; loading one model never keeps a lane from another.
+//! Which models are in a partition. Its lanes share them; each partition has its own, so that loading into one keeps no
+//! lane of another waiting.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use candle_core::{DType, Device};
 use gpusched_models::{Entry, Error, Kind, Site, YieldPoint, flux2, vilt};
-use gpusched_shared::{Size, TaskKind};
+use gpusched_shared::ModelInfo;
 
-use crate::event::ModelReport;
+use crate::account::Account;
+use crate::event::{Event, Failure};
+use crate::stage::Stopped;
+use crate::yield_point::LaneYield;
 
-/// How often a lane that waits for another lane's load looks whether it should stop.
+/// How often a lane that waits for another lane's load looks whether it should stop or park.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// What each tokenizer reads first.
+const TRIAL: &str = "what is this?";
 
 /// A model in memory.
 pub(crate) enum Model {
@@ -20,71 +26,94 @@ pub(crate) enum Model {
     Vilt(Box<vilt::Vqa>),
 }
 
-enum Slot {
-    Absent,
-    Loading,
-    Resident(Arc<Model>),
+/// A model in a partition, with the account that its memory is charged to.
+pub(crate) struct Resident {
+    pub(crate) model: Model,
+    // Below the model, so that it is closed after the model has gone.
+    account: Arc<Account>,
 }
 
-/// The catalog and what of it is loaded.
+enum Slot {
+    Absent,
+    Loading(Arc<Account>),
+    Resident(Arc<Resident>),
+}
+
+impl Slot {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Absent => 0,
+            Self::Loading(account) => account.live(),
+            Self::Resident(resident) => resident.account.live(),
+        }
+    }
+}
+
+/// The models of one partition.
+#[derive(Default)]
 pub(crate) struct Residency {
-    entries: BTreeMap<String, (Entry, ModelReport)>,
     slots: Mutex<BTreeMap<String, Slot>>,
     changed: Condvar,
 }
 
 impl std::fmt::Debug for Residency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Residency").field("entries", &self.entries.keys()).finish_non_exhaustive()
+        f.debug_struct("Residency").field("models", &self.lock().keys()).finish_non_exhaustive()
     }
 }
 
 impl Residency {
-    pub(crate) fn scan(directories: &[PathBuf]) -> Result<Self, Error> {
-        let mut entries = BTreeMap::new();
-        for entry in gpusched_models::scan(directories)? {
-            match report(&entry) {
-                Ok(report) => {
-                    entries.insert(entry.name.clone(), (entry, report));
-                }
-                // One model that cannot be read must not take the others away.
-                Err(e) => tracing::warn!(model = entry.name, "left out of the catalog: {e}"),
-            }
-        }
-        Ok(Self { entries, slots: Mutex::new(BTreeMap::new()), changed: Condvar::new() })
-    }
-
-    pub(crate) fn report(&self) -> Vec<ModelReport> {
-        self.entries.values().map(|(_, report)| report.clone()).collect()
-    }
-
-    /// The model called `name`, loaded now if need be; true if it was. Stops at `at`'s word while it loads or waits for
-    /// another lane that loads it.
-    pub(crate) fn get(&self, name: &str, at: &dyn YieldPoint) -> Result<(Arc<Model>, bool), Error> {
-        let Some((entry, _)) = self.entries.get(name) else {
-            return Err(Error::Config { path: name.into(), reason: "no such model in the catalog".to_owned() });
-        };
-        let mut slots = self.lock();
-        loop {
-            match slots.entry(name.to_owned()).or_insert(Slot::Absent) {
-                Slot::Resident(model) => return Ok((Arc::clone(model), false)),
-                Slot::Loading => {
-                    at.reach(Site::WeightFile { done: 0, total: 1 })?;
+    /// The model of `entry`, loaded now if need be. Stops or parks at `at`'s word while it loads or waits for another
+    /// lane that loads it.
+    pub(crate) fn get(&self, (entry, info): &(Entry, ModelInfo), at: &LaneYield<'_>) -> Result<Arc<Resident>, Stopped> {
+        let account = loop {
+            let mut slots = self.lock();
+            match slots.entry(entry.name.clone()).or_insert(Slot::Absent) {
+                Slot::Resident(resident) => return Ok(Arc::clone(resident)),
+                Slot::Loading(_) => {
                     let waited = self.changed.wait_timeout(slots, LOOK);
-                    slots = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    // Not with the lock, for this lane may park here, and the one that loads has to go on.
+                    drop(waited.unwrap_or_else(PoisonError::into_inner));
+                    at.reach(Site::WeightFile { done: 0, total: 1 }).map_err(Error::from)?;
                 }
                 slot @ Slot::Absent => {
-                    *slot = Slot::Loading;
-                    break;
+                    let account = Account::open(Some(&at.partition.account));
+                    let account = Arc::new(account.ok_or_else(|| Failure::engine("too many models are in memory"))?);
+                    *slot = Slot::Loading(Arc::clone(&account));
+                    break account;
                 }
             }
-        }
-        drop(slots);
+        };
         // Whatever happens, also a panic, the slot must not say Loading for ever.
-        let mut claim = Claim { residency: self, name, slot: Slot::Absent };
-        let model = Arc::new(load(entry, at)?);
-        claim.slot = Slot::Resident(Arc::clone(&model));
-        Ok((model, true))
+        let mut claim = Claim { residency: self, name: &entry.name, slot: Slot::Absent };
+        let model = at.load(&account, info.declared.weights_bytes, || load(entry, at))?;
+        let bytes = account.live();
+        let resident = Arc::new(Resident { model, account });
+        claim.slot = Slot::Resident(Arc::clone(&resident));
+        drop(claim);
+        at.say(Event::Loaded { class: at.partition.class, model: entry.name.clone(), bytes });
+        Ok(resident)
+    }
+
+    /// Takes a model out, for the caller to drop.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is being loaded.
+    pub(crate) fn take(&self, name: &str) -> Result<Option<Arc<Resident>>, Failure> {
+        let mut slots = self.lock();
+        match slots.remove(name) {
+            None | Some(Slot::Absent) => Ok(None),
+            Some(Slot::Resident(resident)) => Ok(Some(resident)),
+            Some(loading @ Slot::Loading(_)) => {
+                slots.insert(name.to_owned(), loading);
+                Err(Failure::engine(format!("{name} cannot be unloaded while it is being loaded")))
+            }
+        }
+    }
+
+    /// What the models hold, in bytes, those being loaded included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().values().map(Slot::bytes).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
@@ -111,28 +140,17 @@ fn load(entry: &Entry, at: &dyn YieldPoint) -> Result<Model, Error> {
     // Weights are stored in half precision and computed in full: on a CPU the best trade of size, speed and accuracy.
     let (device, dtype) = (Device::Cpu, DType::F32);
     match entry.kind {
-        Kind::Flux2Klein => Ok(Model::Flux2(Box::new(flux2::Pipeline::load(&entry.path, &device, dtype, at)?))),
-        Kind::ViltVqa => Ok(Model::Vilt(Box::new(vilt::Vqa::load(&entry.path, &device, dtype, at)?))),
-    }
-}
-
-fn report(entry: &Entry) -> Result<ModelReport, Error> {
-    let report = |tasks: &[TaskKind], side, multiple, distilled| ModelReport {
-        name: entry.name.clone(),
-        kind: entry.kind.to_string(),
-        tasks: tasks.to_vec(),
-        bytes: entry.bytes,
-        default_size: Size { width: side, height: side },
-        size_multiple: multiple,
-        max_pixels: flux2::pipeline::MAX_PIXELS,
-        distilled,
-    };
-    match entry.kind {
         Kind::Flux2Klein => {
-            let defaults = flux2::defaults(&entry.path)?;
-            let tasks = [TaskKind::Txt2Img, TaskKind::Img2Img];
-            Ok(report(&tasks, defaults.side, defaults.multiple, defaults.distilled))
+            let pipeline = flux2::Pipeline::load(&entry.path, &device, dtype, at)?;
+            // Tokenizers make tables when they are first used: the model's, rather than those of its first stage. One
+            // that cannot read this may well read what it is meant for.
+            drop(pipeline.tokenizer().encode(TRIAL));
+            Ok(Model::Flux2(Box::new(pipeline)))
         }
-        Kind::ViltVqa => Ok(report(&[TaskKind::Vqa], 0, 1, false)),
+        Kind::ViltVqa => {
+            let model = vilt::Vqa::load(&entry.path, &device, dtype, at)?;
+            drop(model.words().encode(TRIAL));
+            Ok(Model::Vilt(Box::new(model)))
+        }
     }
 }

@@ -2,38 +2,34 @@
 
 use std::path::Path;
 
-use gpusched_models::{Error, Picture, YieldPoint, flux2};
+use gpusched_models::{Error, Interrupted, Picture, flux2};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
 use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Task, VqaSpec};
 
-use crate::Sink;
+use crate::catalog::Catalog;
 use crate::command::Stage;
-use crate::event::{Event, Failure, Product};
+use crate::event::{Failure, Product};
 use crate::product;
-use crate::residency::{Model, Residency};
+use crate::residency::Model;
+use crate::yield_point::LaneYield;
 
-/// How a stage ended.
-pub(crate) enum Ended {
-    Finished(Result<Product, Failure>),
+/// Why a stage made nothing.
+pub(crate) enum Stopped {
+    /// It was told to stop.
     Interrupted,
-}
-
-pub(crate) fn run(stage: &Stage, residency: &Residency, at: &dyn YieldPoint, sink: &Sink) -> Ended {
-    match attempt(stage, residency, at, sink) {
-        Ok(product) => Ended::Finished(Ok(product)),
-        Err(Stopped::Interrupted) => Ended::Interrupted,
-        Err(Stopped::Failed(failure)) => Ended::Finished(Err(failure)),
-    }
-}
-
-enum Stopped {
-    Interrupted,
+    /// It could not go on.
     Failed(Failure),
 }
 
 impl From<Failure> for Stopped {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
+    }
+}
+
+impl From<Interrupted> for Stopped {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
     }
 }
 
@@ -51,15 +47,22 @@ impl From<Error> for Stopped {
     }
 }
 
-fn attempt(stage: &Stage, residency: &Residency, at: &dyn YieldPoint, sink: &Sink) -> Result<Product, Stopped> {
+/// Runs a stage to its end or to where `at` stops it. All it held is free when this returns, but for the product.
+pub(crate) fn run(stage: &Stage, catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+    attempt(stage, catalog, at).map_err(|stopped| match (stopped, at.out_of_memory()) {
+        // The models know of one way to be interrupted; which it was, the yield point knows.
+        (Stopped::Interrupted, Some(out_of_memory)) => Stopped::Failed(out_of_memory.into()),
+        (stopped @ (Stopped::Interrupted | Stopped::Failed(_)), _) => stopped,
+    })
+}
+
+fn attempt(stage: &Stage, catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
     let spec = &stage.spec;
     let name = spec.model.as_deref().ok_or_else(|| Failure::engine("the stage names no model"))?;
-    let (model, loaded) = residency.get(name, at)?;
-    if loaded {
-        sink(Event::Loaded(name.to_owned()));
-    }
+    let resident = at.partition.residency.get(catalog.find(name)?, at)?;
+    at.begin()?;
     let pictures = stage.pictures.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-    match (&spec.task, &*model) {
+    match (&spec.task, &resident.model) {
         (Task::Txt2Img(image) | Task::Img2Img(image), Model::Flux2(pipeline)) => {
             generate(pipeline, spec, image, &pictures, at)
         }
@@ -68,7 +71,7 @@ fn attempt(stage: &Stage, residency: &Residency, at: &dyn YieldPoint, sink: &Sin
             let VqaSpec { question, top } = vqa;
             let answers = model.answer(picture, question, usize::from(*top), at)?;
             let answers = answers.into_iter().map(|a| Answer { label: a.label, score: a.score });
-            Ok(Product::Answers(answers.collect()))
+            Ok(Product::Answers(at.handing_out(|| answers.collect())))
         }
         (Task::Txt2Img(_) | Task::Img2Img(_), Model::Vilt(_)) | (Task::Vqa(_), Model::Flux2(_)) => {
             Err(Failure::engine(format!("model {name} does not do {}", spec.task.kind())).into())
@@ -81,7 +84,7 @@ fn generate(
     spec: &JobSpec,
     image: &ImageSpec,
     references: &[Picture],
-    at: &dyn YieldPoint,
+    at: &LaneYield<'_>,
 ) -> Result<Product, Stopped> {
     let open = || Failure::engine("the stage leaves seed, steps, size or guidance open");
     let size = image.size.ok_or_else(open)?;
@@ -95,7 +98,7 @@ fn generate(
         seed: image.seed.ok_or_else(open)?,
     };
     let made = pipeline.generate(&request, at)?;
-    Ok(product::image(&made.picture, spec, image, made.truncated_tokens)?)
+    Ok(at.handing_out(|| product::image(&made.picture, spec, image, made.truncated_tokens))?)
 }
 
 fn read(path: &Path) -> Result<Picture, Stopped> {

@@ -1,0 +1,62 @@
+//! The partition of a class: its memory, the models in it and its gate.
+
+use std::sync::Arc;
+
+use gpusched_shared::OutOfMemory;
+
+use crate::account::Account;
+use crate::command::PartitionSpec;
+use crate::gate::Gate;
+use crate::memory::MemoryUse;
+use crate::residency::Residency;
+
+/// What the lanes of a class share.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    /// Its place in the list given at the start.
+    pub(crate) class: usize,
+    pub(crate) spec: PartitionSpec,
+    pub(crate) account: Arc<Account>,
+    /// If the class has one.
+    pub(crate) gate: Option<Gate>,
+    pub(crate) residency: Residency,
+}
+
+impl Partition {
+    /// `None` if there are too many accounts in the process.
+    pub(crate) fn new(class: usize, spec: &PartitionSpec) -> Option<Self> {
+        Some(Self {
+            class,
+            spec: spec.clone(),
+            account: Arc::new(Account::open(None)?),
+            gate: spec.gate.then(Gate::default),
+            residency: Residency::default(),
+        })
+    }
+
+    pub(crate) fn memory(&self) -> MemoryUse {
+        MemoryUse {
+            live_bytes: self.account.live(),
+            peak_bytes: self.account.peak(),
+            weights_bytes: self.residency.bytes(),
+        }
+    }
+
+    /// Refuses a stage that uses `used` bytes and was promised `promised`, if the partition holds more than it may.
+    ///
+    /// Only stages that broke their own promise are refused. Where all keep theirs and the sum is too much
+    /// nevertheless, the ledger that made the promises is wrong, and to end a stage for that would punish one at random;
+    /// the ledger learns of it from what is measured.
+    pub(crate) fn check(&self, used: u64, promised: u64) -> Result<(), OutOfMemory> {
+        let live = self.account.live();
+        if live <= self.spec.cap_bytes || used <= promised {
+            return Ok(());
+        }
+        Err(OutOfMemory {
+            partition: self.spec.name.clone(),
+            requested_bytes: used,
+            used_bytes: live,
+            cap_bytes: self.spec.cap_bytes,
+        })
+    }
+}

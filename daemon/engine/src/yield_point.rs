@@ -1,0 +1,184 @@
+//! What happens at a lane's yield points: stopping, parking, the cap on memory, progress and measurement.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gpusched_models::{Interrupted, Site, YieldPoint};
+use gpusched_shared::view::Activity;
+use gpusched_shared::{JobId, OutOfMemory, Usage};
+
+use crate::Sink;
+use crate::account::Account;
+use crate::event::Event;
+use crate::partition::Partition;
+
+/// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.
+pub(crate) struct LaneYield<'a> {
+    job: JobId,
+    stop: &'a AtomicBool,
+    sink: &'a Sink,
+    lane: &'a Account,
+    lease_bytes: u64,
+    pub(crate) partition: &'a Partition,
+    /// The model being loaded and the bytes it was declared to take.
+    loading: RefCell<Option<(Arc<Account>, u64)>>,
+    /// Why the stage was interrupted, if not because it was told to stop.
+    out_of_memory: Cell<Option<OutOfMemory>>,
+    last: Cell<Option<Activity>>,
+    /// When it left the last yield point. `None` until it has its model.
+    left: Cell<Option<Instant>>,
+    longest_gap: Cell<Duration>,
+    parked: Cell<Duration>,
+    yields: Cell<u32>,
+}
+
+impl<'a> LaneYield<'a> {
+    pub(crate) fn new(
+        job: JobId,
+        stop: &'a AtomicBool,
+        sink: &'a Sink,
+        (lane, partition): (&'a Account, &'a Partition),
+        lease_bytes: u64,
+    ) -> Self {
+        lane.restart_peak();
+        if let Some(gate) = &partition.gate {
+            gate.enter(job);
+        }
+        Self {
+            job,
+            stop,
+            sink,
+            lane,
+            lease_bytes,
+            partition,
+            loading: RefCell::default(),
+            out_of_memory: Cell::default(),
+            last: Cell::default(),
+            left: Cell::default(),
+            longest_gap: Cell::default(),
+            parked: Cell::default(),
+            yields: Cell::default(),
+        }
+    }
+
+    /// Says something. What that allocates is the listener's and not charged to the lane.
+    pub(crate) fn say(&self, event: Event) {
+        self.lane.charging(None, || (self.sink)(event));
+    }
+
+    /// Runs `work`, whose result leaves the engine and is not charged to the lane.
+    pub(crate) fn handing_out<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.lane.charging(None, work)
+    }
+
+    /// Runs `work`, which loads a model that was declared to take so many bytes, at the expense of `account`.
+    pub(crate) fn load<T>(&self, account: &Arc<Account>, declared_bytes: u64, work: impl FnOnce() -> T) -> T {
+        self.loading.replace(Some((Arc::clone(account), declared_bytes)));
+        let loaded = self.lane.charging(Some(account), work);
+        self.loading.replace(None);
+        loaded
+    }
+
+    /// The stage has its model: from here on it counts how fast it makes way. A yield point itself.
+    pub(crate) fn begin(&self) -> Result<(), Interrupted> {
+        if let Some(gate) = &self.partition.gate {
+            gate.begin(self.job);
+        }
+        self.pass()?;
+        self.left.set(Some(Instant::now()));
+        Ok(())
+    }
+
+    /// Why it was interrupted; `None` if it was told to stop.
+    pub(crate) fn out_of_memory(&self) -> Option<OutOfMemory> {
+        self.out_of_memory.take()
+    }
+
+    /// The stage is over: what was measured of it.
+    pub(crate) fn usage(&self) -> Usage {
+        self.measure_gap();
+        Usage {
+            parked_us: micros(self.parked.get()),
+            yields: self.yields.get(),
+            longest_gap_us: micros(self.longest_gap.get()),
+            peak_bytes: self.lane.peak(),
+        }
+    }
+
+    /// Counts the time since the last yield point; returns whether there was one.
+    fn measure_gap(&self) -> bool {
+        let gap = self.left.get().map(|left| left.elapsed());
+        self.longest_gap.set(self.longest_gap.get().max(gap.unwrap_or_default()));
+        gap.is_some()
+    }
+
+    /// Stops the stage if it was told to or is over its memory, or parks it.
+    fn pass(&self) -> Result<(), Interrupted> {
+        self.check_stop()?;
+        self.check_memory()?;
+        if let Some(gate) = &self.partition.gate {
+            let parking = |after: Option<Duration>| {
+                self.say(Event::Parked { job: self.job, after_us: after.map(micros) });
+            };
+            if let Some(parked) = gate.pass(self.job, self.stop, parking) {
+                self.parked.set(self.parked.get() + parked);
+                self.yields.set(self.yields.get() + 1);
+                self.check_stop()?;
+                self.say(Event::Resumed(self.job));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stop(&self) -> Result<(), Interrupted> {
+        if self.stop.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+
+    fn check_memory(&self) -> Result<(), Interrupted> {
+        let (mut used, mut promised) = (self.lane.peak(), self.lease_bytes);
+        if let Some((model, declared)) = &*self.loading.borrow() {
+            used += model.live();
+            promised = promised.saturating_add(*declared);
+        }
+        self.partition.check(used, promised).map_err(|out_of_memory| {
+            self.out_of_memory.set(Some(out_of_memory));
+            Interrupted
+        })
+    }
+
+    fn tell(&self, site: Site) {
+        let activity = match site {
+            Site::WeightFile { done, total } => Activity::Loading { done, of: total },
+            Site::Step { done, total } => Activity::Working { done, of: total },
+            Site::TextEncoderBlock | Site::Block | Site::VaeStage => return,
+        };
+        // The same place may be reached again and again, for instance while another lane loads the model.
+        if self.last.replace(Some(activity)) != Some(activity) {
+            self.say(Event::Progress(self.job, activity));
+        }
+    }
+}
+
+impl YieldPoint for LaneYield<'_> {
+    fn reach(&self, site: Site) -> Result<(), Interrupted> {
+        let computes = self.measure_gap();
+        self.tell(site);
+        self.pass()?;
+        self.left.set(computes.then(Instant::now));
+        Ok(())
+    }
+}
+
+impl Drop for LaneYield<'_> {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.partition.gate {
+            gate.leave(self.job);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

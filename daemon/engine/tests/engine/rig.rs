@@ -1,0 +1,174 @@
+//! An engine whose threads stand still at each event until the test has seen to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gpusched_engine::{Command, Engine, Event, Failure, LaneSpec, MemoryUse, PartitionSpec, Product, Sink, Stage};
+use gpusched_shared::{ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
+
+/// The model that makes pictures.
+pub(crate) const FLUX: &str = "flux2-klein-tiny";
+/// The model that answers.
+pub(crate) const VILT: &str = "vilt-tiny";
+/// More than anything here needs, in bytes.
+pub(crate) const PLENTY: u64 = 1 << 40;
+/// What a partition may hold beside weights where nothing runs, in bytes: what tokenizers keep for each thread.
+pub(crate) const MODEL_TABLES: u64 = 512 << 10;
+
+/// The class with a gate.
+pub(crate) const HEAVY: usize = 0;
+/// The class without one.
+pub(crate) const LIGHT: usize = 1;
+
+/// Pixels of the picture that stages are given.
+pub(crate) const SAMPLES_PIXELS: u64 = 640 * 256;
+
+/// The directory of the shipped models.
+pub(crate) fn weights() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights")
+}
+
+/// An engine of two lanes `heavy`, numbers 0 and 1, and one lane `light`, number 2.
+pub(crate) struct Rig {
+    /// Dropped to let the engine's thread go on that said the latest event.
+    held: Option<Sender<()>>,
+    // Before the engine, so that its threads need not wait for a test that has ended.
+    events: Receiver<(Event, Sender<()>)>,
+    engine: Engine,
+    last: u64,
+}
+
+/// What became of a stage.
+pub(crate) type Ended = (Result<Product, Failure>, Usage);
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::with_cap(PLENTY)
+    }
+
+    /// With a cap on the partition `heavy`, in bytes.
+    pub(crate) fn with_cap(cap_bytes: u64) -> Self {
+        let (sender, events) = channel();
+        let sender = Mutex::new(sender);
+        let sink: Sink = Arc::new(move |event| {
+            let (go, wait) = channel::<()>();
+            // A rig that is gone holds nobody up.
+            if sender.lock().expect("no sink panics").send((event, go)).is_ok() {
+                let _ = wait.recv();
+            }
+        });
+        let lane = |class: &str, class_index, index| LaneSpec {
+            class: class.to_owned(),
+            class_index,
+            index,
+            threads: 2,
+            nice: if class_index == HEAVY { 5 } else { 0 },
+        };
+        let partition = |name: &str, cap_bytes, gate| PartitionSpec { name: name.to_owned(), cap_bytes, gate };
+        let lanes = [lane("heavy", HEAVY, 0), lane("heavy", HEAVY, 1), lane("light", LIGHT, 0)];
+        let partitions = [partition("heavy", cap_bytes, true), partition("light", PLENTY, false)];
+        let engine = Engine::start(&lanes, &partitions, &[weights()], &sink).expect("it starts");
+        Self { held: None, events, engine, last: 0 }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn memory(&self, class: usize) -> MemoryUse {
+        self.engine.memory()[class]
+    }
+
+    /// The next event. The thread that said it goes on when the one after is asked for, or at [`Self::release`].
+    pub(crate) fn next(&mut self) -> Event {
+        self.release();
+        // Only a test that fails waits this long.
+        match self.events.recv_timeout(Duration::from_secs(120)) {
+            Ok((event, go)) => {
+                self.held = Some(go);
+                event
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!("the engine says no more"),
+        }
+    }
+
+    /// Lets the thread go on that said the latest event.
+    pub(crate) fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// Events up to the first that `wanted` holds for, which is returned.
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            let event = self.next();
+            if wanted(&event) {
+                return event;
+            }
+            assert!(!matches!(event, Event::Finished(..) | Event::Interrupted(..)), "ended too early: {event:?}");
+        }
+    }
+
+    pub(crate) fn tell(&self, command: Command) {
+        self.engine.command(command).expect("it makes sense");
+    }
+
+    pub(crate) fn gate(&self, closed: bool) {
+        self.tell(Command::Gate { class: HEAVY, closed });
+    }
+
+    /// Gives a stage to a lane without waiting for it.
+    pub(crate) fn begin(&mut self, lane: usize, spec: JobSpec, lease_bytes: u64) -> JobId {
+        self.last += 1;
+        let job = JobId(self.last);
+        let pictures = match &spec.task {
+            Task::Txt2Img(_) => Vec::new(),
+            Task::Img2Img(_) | Task::Vqa(_) => vec![weights().join(FLUX).join("samples.png")],
+        };
+        self.tell(Command::Run { job, lane, stage: Stage { spec, pictures }, lease_bytes, flush: false });
+        job
+    }
+
+    /// The end of a stage, whatever else happens before.
+    pub(crate) fn end(&mut self, job: JobId) -> Ended {
+        let event = self.until(|event| matches!(event, Event::Finished(..)));
+        let Event::Finished(finished, result, usage) = event else { panic!("{event:?}") };
+        assert_eq!(finished, job);
+        (result, usage)
+    }
+
+    /// As [`Self::end`], of a stage that goes on first.
+    pub(crate) fn end_after_resuming(&mut self, job: JobId) -> Ended {
+        assert_eq!(self.next(), Event::Resumed(job));
+        self.end(job)
+    }
+
+    /// Runs a stage to its end with memory in plenty.
+    pub(crate) fn run(&mut self, lane: usize, spec: JobSpec) -> (Product, Usage) {
+        let job = self.begin(lane, spec, PLENTY);
+        let (result, usage) = self.end(job);
+        (result.expect("it can be done"), usage)
+    }
+}
+
+fn image(side: u32, steps: u32) -> ImageSpec {
+    let size = Some(Size { width: side, height: side });
+    ImageSpec { seed: Some(7), steps: Some(steps), size, guidance: Some(3.0), ..ImageSpec::new("a red circle") }
+}
+
+fn on(model: &str, task: Task) -> JobSpec {
+    JobSpec { model: Some(model.to_owned()), ..JobSpec::new(task) }
+}
+
+pub(crate) fn txt2img(side: u32, steps: u32) -> JobSpec {
+    on(FLUX, Task::Txt2Img(image(side, steps)))
+}
+
+pub(crate) fn img2img(side: u32, steps: u32) -> JobSpec {
+    on(FLUX, Task::Img2Img(image(side, steps)))
+}
+
+pub(crate) fn vqa() -> JobSpec {
+    on(VILT, Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 3 }))
+}
