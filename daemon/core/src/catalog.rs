@@ -1,29 +1,10 @@
 //! The models there are, as the engine reported them, and what a job needs to know of its model.
 
-use gpusched_shared::{JobSpec, Rejection, Size, Task, TaskKind};
+use gpusched_shared::{JobSpec, ModelInfo, Rejection, Task};
 
-/// A model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// Its name: that of its directory.
-    pub name: String,
-    /// Its architecture, for example `flux2-klein`.
-    pub kind: String,
-    /// What it can do.
-    pub tasks: Vec<TaskKind>,
-    /// Bytes of its weight files.
-    pub bytes: u64,
-    /// The picture size it makes where none is asked for.
-    pub default_size: Size,
-    /// Sides of a picture must be multiples of this.
-    pub size_multiple: u32,
-    /// The most pixels a picture may have.
-    pub max_pixels: u64,
-    /// Diffusion steps where none are asked for.
-    pub default_steps: u32,
-    /// Guidance where none is asked for, in thousandths.
-    pub default_guidance_milli: u32,
-}
+/// A model, by its place in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelId(pub usize);
 
 /// The models there are, sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,6 +20,16 @@ impl Catalog {
     /// The models, sorted by name.
     pub fn models(&self) -> &[ModelInfo] {
         &self.0
+    }
+
+    /// A model.
+    pub fn model(&self, id: ModelId) -> Option<&ModelInfo> {
+        self.0.get(id.0)
+    }
+
+    /// The place of the model called `name`.
+    pub fn id_of(&self, name: &str) -> Option<ModelId> {
+        self.0.binary_search_by(|model| model.name.as_str().cmp(name)).ok().map(ModelId)
     }
 
     /// Fills in everything a client left open: the model (the first that can do the task), seed, steps, size, guidance.
@@ -101,7 +92,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use gpusched_shared::ImageSpec;
+    use gpusched_shared::{Declared, ImageSpec, Size, TaskKind};
 
     use super::*;
 
@@ -116,13 +107,14 @@ mod tests {
             max_pixels: 64 * 128,
             default_steps: 20,
             default_guidance_milli: 3000,
+            declared: Declared::default(),
         };
         Catalog::new(vec![model("vilt", &[TaskKind::Vqa]), model("flux", &[TaskKind::Txt2Img, TaskKind::Img2Img])])
     }
 
     fn txt2img(model: Option<&str>, size: Option<Size>) -> JobSpec {
-        let image = ImageSpec { prompt: "x".to_owned(), seed: None, steps: None, size, guidance: None };
-        JobSpec { task: Task::Txt2Img(image), model: model.map(str::to_owned), deadline_ms: None }
+        let task = Task::Txt2Img(ImageSpec { size, ..ImageSpec::new("x") });
+        JobSpec { model: model.map(str::to_owned), ..JobSpec::new(task) }
     }
 
     #[test]
@@ -131,6 +123,14 @@ mod tests {
         let Task::Txt2Img(image) = spec.task else { unreachable!() };
         assert_eq!(spec.model.as_deref(), Some("flux"));
         assert_eq!((image.seed, image.steps, image.guidance), (Some(7), Some(20), Some(3.0)));
+    }
+
+    #[test]
+    fn models_are_found_by_name() {
+        let catalog = catalog();
+        assert_eq!(catalog.id_of("vilt"), Some(ModelId(1)));
+        assert_eq!(catalog.id_of("gone"), None);
+        assert_eq!(catalog.model(ModelId(0)).map(|model| model.name.as_str()), Some("flux"));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What the scheduler wants done.
 
-use gpusched_shared::{BlobRef, JobId, JobSpec, Outcome, Rejection, Uid, Update};
+use std::sync::Arc;
+
+use gpusched_shared::{BlobRef, JobId, JobSpec, Outcome, Rejection, Uid, Update, Usage};
 use serde::{Deserialize, Serialize};
 
+use crate::footprint::Measurement;
 use crate::input::Ticket;
 use crate::lane::LaneId;
 
@@ -29,9 +32,10 @@ pub struct JobRecord {
 
 /// Something for the shell to do. Effects are carried out in the order they were given.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "short-lived, few at a time; a box would burden every reader")]
 pub enum Effect {
     /// Write the submission to the journal; answer with `Recorded` or `RecordFailed`.
-    Record(JobRecord),
+    Record(Arc<JobRecord>),
     /// Tell the client that its job is on record.
     Accept(Ticket, JobId),
     /// Tell the client that there will be no job.
@@ -45,23 +49,45 @@ pub enum Effect {
         /// Where.
         lane: LaneId,
         /// What to do.
-        spec: JobSpec,
-        /// Its stored pictures.
-        pictures: Vec<BlobRef>,
+        record: Arc<JobRecord>,
+        /// What the job may use beside its model's weights, in bytes.
+        lease_bytes: u64,
+        /// Whether to flush the class's memory first.
+        flush: bool,
     },
     /// Ask the lane to leave the job at its next yield point; it answers `Interrupted`, or `Finished` if it was faster.
     Stop(JobId),
+    /// Close or open the gate of the class with this index: while it is closed, its jobs park at their next yield point.
+    Gate {
+        /// The class.
+        class: usize,
+        /// Whether to close it.
+        closed: bool,
+    },
+    /// Drop a model that no job uses from the partition of the class with this index; answer with `Unloaded`.
+    Evict {
+        /// The class.
+        class: usize,
+        /// The model's name.
+        model: String,
+    },
     /// Write the outcome to the journal; answer with `Concluded`.
     Conclude {
         /// The job.
         job: JobId,
         /// How it ended.
         outcome: Outcome,
-        /// How long it waited for a lane.
-        wait_ms: u64,
-        /// How long lanes worked on it.
-        run_ms: u64,
+        /// How long it waited for a lane, in microseconds.
+        wait_us: u64,
+        /// How long lanes held it, in microseconds.
+        run_us: u64,
+        /// What its lanes measured.
+        usage: Usage,
     },
+    /// Write a job's new record, which differs in its priority, to the journal.
+    Amend(Arc<JobRecord>),
+    /// Write what jobs of a shape were measured to need to the journal.
+    Keep(Measurement),
     /// Queues have moved: whoever watches a waiting job may be told its new place.
     Advanced,
     /// Tell whoever watches the job. After `Done` there is no more.

@@ -1,12 +1,11 @@
 //! What can happen to the scheduler.
 
-use gpusched_shared::view::Activity;
-use gpusched_shared::{BlobRef, JobId, JobSpec, Outcome, Uid};
+use gpusched_shared::{Activity, BlobRef, JobId, JobSpec, Outcome, Uid, Usage};
 
 use crate::effect::JobRecord;
 
 /// A connection of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 /// The shell's name for a submission that waits for its answer.
@@ -48,10 +47,34 @@ pub enum Input {
     Started(JobId),
     /// The lane got further.
     Progress(JobId, Activity),
-    /// The lane is done with the job, and what it made is stored.
-    Finished(JobId, Outcome),
+    /// The lane has stopped at a yield point because the gate of its class is closed.
+    Parked(JobId),
+    /// The lane goes on.
+    Resumed(JobId),
+    /// The lane is done with the job; what it made is being stored, and `Stored` follows.
+    Made(JobId, Usage),
+    /// What the job made is stored, or could not be.
+    Stored(JobId, Outcome),
+    /// The lane is done with a job that has nothing to store.
+    Finished(JobId, Outcome, Usage),
     /// The lane left the job at a yield point.
-    Interrupted(JobId),
+    Interrupted(JobId, Usage),
+    /// A model is in the partition of the class with this index; its weights take so many bytes, or 0 if nobody counted.
+    Loaded {
+        /// The class.
+        class: usize,
+        /// The model's name.
+        model: String,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// A model has left a partition.
+    Unloaded {
+        /// The class.
+        class: usize,
+        /// The model's name.
+        model: String,
+    },
     /// The engine is gone, and whatever ran on it; a fresh one is ready.
     EngineLost,
     /// The journal holds the outcome.
@@ -60,8 +83,19 @@ pub enum Input {
     Cancel(JobId),
     /// A connection ended.
     SessionClosed(SessionId),
-    /// No new jobs; what runs may finish, what waits stays on record.
-    Drain,
+    /// The owner (or an admin) changes a job's priority. The shell has checked the right to.
+    SetPriority(JobId, i8),
+    /// Jobs of the class with this index are not started any more, or again.
+    Pause {
+        /// The class.
+        class: usize,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
+    /// No new jobs, or new ones again; what has been accepted runs.
+    Drain(bool),
+    /// The daemon is about to end: no new jobs; what runs may finish, what waits stays on record.
+    Leave,
     /// Time to leave: what still runs is interrupted and stays on record.
     Abandon,
     /// The timer rang.

@@ -2,12 +2,16 @@
 
 use gpusched_shared::JobId;
 
+use crate::dispatch::Decision;
 use crate::job::state::State;
-use crate::scheduler::Scheduler;
+use crate::ledger::Lease;
+use crate::plan::Policy;
+use crate::scheduler::{Held, Scheduler};
+use crate::time::Time;
 
 impl Scheduler {
     /// Checks the whole state against itself. Does nothing in release builds.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, now: Time) {
         if !cfg!(debug_assertions) {
             return;
         }
@@ -19,21 +23,48 @@ impl Scheduler {
             }
         }
         for (id, job) in &self.jobs {
-            if let Some(lane) = job.state.lane() {
+            let lane = job.state.lane();
+            if let Some(lane) = lane {
                 let holder = self.lanes.iter().find(|(at, _)| *at == lane).and_then(|(_, slot)| slot.job);
                 assert_eq!(holder, Some(*id), "job {id} holds the lane it claims");
             }
-            assert_eq!(self.queues[job.class].contains(id), job.state == State::Queued, "job {id} waits iff queued");
+            assert_eq!(job.lease.is_some(), lane.is_some(), "job {id} has memory exactly while it has a lane");
+            let queued = self.queues[job.class].contains(job.record.uid, *id);
+            assert_eq!(queued, job.state == State::Queued, "job {id} waits iff queued");
             assert!(!matches!(job.state, State::Done(_)), "job {id} has ended and left");
+            let held = self.uids.get(&job.record.uid).copied().unwrap_or_default();
+            assert!(lane.is_none() || held.running > 0, "the owner of job {id} is known to run something");
         }
-        let queued: usize = self.queues.iter().map(std::collections::BTreeSet::len).sum();
-        let waiting = self.jobs.values().filter(|job| job.state == State::Queued).count();
-        assert_eq!(queued, waiting, "queues hold waiting jobs and nothing else");
         debug_assert!(self.jobs.keys().all(|id| *id != JobId(0)), "jobs are numbered from 1");
-        if !self.is_draining() {
-            for (class, queue) in self.queues.iter().enumerate() {
-                assert!(queue.is_empty() || self.lanes.free(class).is_none(), "no lane idles while a job waits");
-            }
+        self.check_counts();
+        for class in 0..self.queues.len() {
+            let leases: Vec<&Lease> =
+                self.lanes.jobs(class).filter_map(|id| self.jobs.get(&id)?.lease.as_ref()).collect();
+            self.ledger.check(class, &leases);
+            assert_eq!(self.decide(class, now).0, Decision::Wait, "no lane of class {class} idles without need");
+        }
+        let busy = self.lanes.iter().filter(|(_, lane)| lane.job.is_some()).count();
+        assert!(self.plan.policy != Policy::Fifo || busy <= 1, "fifo runs one job at a time");
+    }
+
+    fn check_counts(&self) {
+        let jobs = || self.jobs.values();
+        for class in 0..self.queues.len() {
+            let count = |which: &dyn Fn(&State) -> bool| jobs().filter(|j| j.class == class && which(&j.state)).count();
+            assert_eq!(self.queues[class].len(), count(&|state| *state == State::Queued), "the queue counts its jobs");
+            assert_eq!(self.waiting[class] as usize, count(&State::is_waiting), "the class counts what waits");
+            let storing = count(&|state| *state == State::Storing);
+            assert_eq!(self.storing[class] as usize, storing, "the class counts what is being stored");
+        }
+        for (uid, held) in &self.uids {
+            let count = |which: &dyn Fn(&State) -> bool| {
+                let theirs = jobs().filter(|job| job.record.uid == *uid && which(&job.state));
+                u32::try_from(theirs.count()).unwrap_or(u32::MAX)
+            };
+            let expected = Held { waiting: count(&State::is_waiting), running: count(&|state| state.lane().is_some()) };
+            assert_eq!(*held, expected, "what uid {uid} holds is counted");
+            let limit = self.plan.quotas.running_per_uid;
+            assert!(limit == 0 || held.running <= limit, "uid {uid} keeps to its quota");
         }
     }
 }

@@ -30,6 +30,11 @@ impl Lanes {
         self.0.iter().position(|lane| lane.class == class && lane.job.is_none()).map(LaneId)
     }
 
+    /// The jobs on the lanes of a class.
+    pub(crate) fn jobs(&self, class: usize) -> impl Iterator<Item = JobId> + '_ {
+        self.0.iter().filter(move |lane| lane.class == class).filter_map(|lane| lane.job)
+    }
+
     pub(crate) fn occupy(&mut self, lane: LaneId, job: JobId) {
         if let Some(lane) = self.0.get_mut(lane.0) {
             debug_assert_eq!(lane.job, None, "a lane runs one job");

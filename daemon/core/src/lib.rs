@@ -7,24 +7,38 @@
 //! ```text
 //! submit ─▶ Record ─▶ (journal) ─▶ Recorded ─▶ Queued ─▶ Launch ─▶ (engine) ─▶ Started … Finished ─▶ Conclude ─▶ Concluded
 //! ```
+//!
+//! Where to look: [`scheduler`] is the wiring, with [`dispatch`] (what a free lane takes), [`gates`] (who makes way) and
+//! [`view`] and [`explain`] (what others may see); [`job`] is a job's life; [`queue`], [`ledger`], [`lane`] and
+//! [`footprint`] hold what the decisions in [`policy`] are made on.
 
 pub mod catalog;
 pub mod class;
+mod dispatch;
 pub mod effect;
+mod explain;
+pub mod footprint;
+mod gates;
 pub mod input;
 mod invariants;
 pub mod job;
 mod lane;
+mod ledger;
+mod plan;
 pub mod policy;
+mod queue;
 mod scheduler;
 mod time;
+mod timers;
 mod view;
 
-pub use catalog::{Catalog, ModelInfo};
-pub use class::Class;
+pub use catalog::{Catalog, ModelId};
+pub use class::{Class, FlushRule, GateRule};
 pub use effect::{Effect, JobRecord};
+pub use footprint::Measurement;
 pub use input::{Input, SessionId, Ticket};
 pub use lane::LaneId;
+pub use plan::{Plan, PlanError, Policy, Quotas};
 pub use policy::routing::Route;
-pub use scheduler::{Plan, PlanError, Scheduler};
+pub use scheduler::Scheduler;
 pub use time::Time;

@@ -1,191 +1,248 @@
-//! The scheduler: wiring between inputs, jobs, lanes, policies and effects. Decisions live in [`crate::job::transition`]
-//! and [`crate::policy`].
+//! The scheduler: wiring between inputs, jobs, lanes, memory and effects. Decisions live in [`crate::job::transition`] and
+//! [`crate::policy`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use gpusched_shared::view::Activity;
-use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Update};
+use gpusched_shared::{Activity, FailureKind, JobId, Outcome, Quota, Rejection, TimeLimit, Uid, Update};
 
+use crate::catalog::{Catalog, ModelId};
 use crate::class::Class;
 use crate::effect::{Effect, JobRecord};
+use crate::footprint::{Footprints, Measurement, Shape};
 use crate::input::{Input, SessionId, Ticket};
-use crate::job::Job;
 use crate::job::state::{Ending, State};
 use crate::job::transition::{Event, Next, next};
+use crate::job::{Job, Phase};
 use crate::lane::Lanes;
-use crate::policy::ordering::{self, Waiting};
-use crate::policy::routing::{Route, route};
+use crate::ledger::Ledger;
+use crate::plan::Plan;
+use crate::policy::preemption::Gate;
+use crate::policy::routing::route;
+use crate::queue::Queue;
 use crate::time::Time;
+use crate::timers::{Timer, Timers};
 
-/// Classes and routes, checked.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    classes: Vec<Class>,
-    routes: Vec<Route>,
-}
-
-/// Why classes and routes do not make a plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// There is no class.
-    #[error("there is no [[class]]; at least one is needed")]
-    NoClass,
-    /// Two classes share a name.
-    #[error("class {0:?} is defined twice")]
-    TwoOfAName(String),
-    /// A class without lanes would never run anything.
-    #[error("class {0:?} has no lanes; give it at least one")]
-    NoLanes(String),
-    /// A route leads nowhere.
-    #[error("a [[route]] leads to class {0:?}, which is not defined")]
-    NoSuchClass(String),
-}
-
-impl Plan {
-    /// A plan of these classes and routes.
-    ///
-    /// # Errors
-    /// [`PlanError`] for the first thing wrong with them.
-    pub fn new(classes: Vec<Class>, routes: Vec<Route>) -> Result<Self, PlanError> {
-        if classes.is_empty() {
-            return Err(PlanError::NoClass);
-        }
-        let mut names = BTreeSet::new();
-        for class in &classes {
-            if !names.insert(class.name.as_str()) {
-                return Err(PlanError::TwoOfAName(class.name.clone()));
-            }
-            if class.lanes == 0 {
-                return Err(PlanError::NoLanes(class.name.clone()));
-            }
-        }
-        if let Some(route) = routes.iter().find(|route| !names.contains(route.class.as_str())) {
-            return Err(PlanError::NoSuchClass(route.class.clone()));
-        }
-        Ok(Self { classes, routes })
-    }
-
-    /// The classes, in the order of the configuration.
-    pub fn classes(&self) -> &[Class] {
-        &self.classes
-    }
-}
+/// How long to wait for a place in a full queue where nothing has been measured yet, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
 
 /// See the [crate's documentation](crate).
 #[derive(Debug)]
 pub struct Scheduler {
     pub(crate) plan: Plan,
+    pub(crate) catalog: Catalog,
     /// Jobs that have not ended; those that have are the journal's.
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) lanes: Lanes,
-    /// Jobs waiting for a lane, by class.
-    pub(crate) queues: Vec<BTreeSet<JobId>>,
-    deadlines: BTreeSet<(Time, JobId)>,
+    pub(crate) ledger: Ledger,
+    pub(crate) footprints: Footprints,
+    /// The following by class. Jobs waiting for a lane:
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) gates: Vec<Option<Gate>>,
+    pub(crate) pinned: Vec<BTreeSet<ModelId>>,
+    pub(crate) paused: Vec<bool>,
+    /// Jobs whose submissions are being written, and jobs waiting.
+    pub(crate) waiting: Vec<u32>,
+    /// Jobs whose results are being stored.
+    pub(crate) storing: Vec<u32>,
     pub(crate) finished: Vec<u64>,
+    /// How long jobs hold a lane, in microseconds: a mean in which later ones weigh more.
+    pub(crate) mean_us: Vec<Option<u64>>,
+    /// What each uid with jobs holds.
+    pub(crate) uids: BTreeMap<Uid, Held>,
+    /// Unfinished jobs of each connection.
+    sessions: BTreeMap<SessionId, BTreeSet<JobId>>,
+    pub(crate) timers: Timers,
     next_id: JobId,
-    draining: bool,
+    pub(crate) draining: bool,
+    pub(crate) leaving: bool,
     /// True if a queue has moved since the last effects were handed out.
     advanced: bool,
     /// Events that cannot happen if everyone keeps their word, for the shell to log.
     impossible: Vec<String>,
 }
 
+/// Jobs of one uid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) waiting: u32,
+    pub(crate) running: u32,
+}
+
 impl Scheduler {
     /// A scheduler with nothing to do. `next_id` is above every job number the journal knows.
-    pub fn new(plan: Plan, next_id: JobId) -> Self {
-        let count = plan.classes.len();
+    pub fn new(plan: Plan, catalog: Catalog, next_id: JobId) -> Self {
+        let classes = plan.classes();
+        let count = classes.len();
+        let pinned = |class: &Class| class.pinned.iter().filter_map(|name| catalog.id_of(name)).collect();
         Self {
-            lanes: Lanes::of(&plan.classes),
-            plan,
-            jobs: BTreeMap::new(),
-            queues: vec![BTreeSet::new(); count],
-            deadlines: BTreeSet::new(),
+            lanes: Lanes::of(classes),
+            ledger: Ledger::of(classes),
+            footprints: Footprints::default(),
+            queues: classes.iter().map(|class| Queue::new(class.aging_ms)).collect(),
+            gates: classes.iter().map(|class| class.gate.map(Gate::new)).collect(),
+            pinned: classes.iter().map(pinned).collect(),
+            paused: vec![false; count],
+            waiting: vec![0; count],
+            storing: vec![0; count],
             finished: vec![0; count],
+            mean_us: vec![None; count],
+            jobs: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            timers: Timers::default(),
             next_id,
             draining: false,
+            leaving: false,
             advanced: false,
             impossible: Vec::new(),
+            plan,
+            catalog,
+        }
+    }
+
+    /// Takes back what was measured in earlier runs of the daemon.
+    pub fn recall(&mut self, measurements: &[Measurement]) {
+        for kept in measurements {
+            self.footprints.recall(&self.catalog, kept);
         }
     }
 
     /// Takes in what happened and returns what to do about it, in order.
     pub fn handle(&mut self, input: Input, now: Time) -> VecDeque<Effect> {
         let mut effects = VecDeque::new();
+        self.take_in(input, now, &mut effects);
+        // Before a lane is given to a job that is worth nothing any more.
+        while let Some(timer) = self.timers.take_due(now) {
+            self.ring(timer, now, &mut effects);
+        }
+        self.dispatch(now, &mut effects);
+        self.update_gates(now, &mut effects);
+        if std::mem::take(&mut self.advanced) {
+            effects.push_back(Effect::Advanced);
+        }
+        self.check(now);
+        effects
+    }
+
+    fn take_in(&mut self, input: Input, now: Time, effects: &mut VecDeque<Effect>) {
         match input {
             Input::Submit { ticket, uid, session, spec, pictures, attached, unix_ms } => {
-                let record = JobRecord {
-                    id: self.next_id,
-                    uid,
-                    class: String::new(),
-                    spec,
-                    pictures,
-                    attached,
-                    submitted_unix_ms: unix_ms,
-                    attempts: 0,
-                };
-                match self.submit(record, ticket, session, now) {
-                    Ok(record) => effects.push_back(Effect::Record(record)),
-                    Err(rejection) => effects.push_back(Effect::Reject(ticket, rejection)),
-                }
+                let (id, class) = (self.next_id, String::new());
+                let record =
+                    JobRecord { id, uid, class, spec, pictures, attached, submitted_unix_ms: unix_ms, attempts: 0 };
+                effects.push_back(match self.submit(record, ticket, session, now) {
+                    Ok(record) => Effect::Record(record),
+                    Err(rejection) => Effect::Reject(ticket, rejection),
+                });
             }
             Input::Recorded(id) => {
                 let ticket = self.jobs.get_mut(&id).and_then(|job| job.ticket.take());
                 effects.extend(ticket.map(|ticket| Effect::Accept(ticket, id)));
-                self.apply(id, &Event::Recorded, now, &mut effects);
+                self.apply(id, &Event::Recorded, now, effects);
             }
             Input::RecordFailed(id, reason) => {
                 if let Some(job) = self.forget(id) {
+                    self.waiting[job.class] -= 1;
+                    self.release_uid(job.record.uid, |held| held.waiting -= 1);
                     effects.extend(job.ticket.map(|ticket| Effect::Reject(ticket, Rejection::Internal { reason })));
                 }
             }
-            Input::Restore { record, age_ms } => self.restore(record, age_ms, now, &mut effects),
-            Input::Started(id) => self.apply(id, &Event::Started, now, &mut effects),
-            Input::Progress(id, activity) => self.progress(id, activity, &mut effects),
-            Input::Finished(id, outcome) => self.apply(id, &Event::Finished(outcome), now, &mut effects),
-            Input::Interrupted(id) => self.apply(id, &Event::Interrupted, now, &mut effects),
+            Input::Restore { record, age_ms } => self.restore(record, age_ms, now, effects),
+            Input::Started(id) => self.apply(id, &Event::Started, now, effects),
+            Input::Progress(id, activity) => self.progress(id, activity, effects),
+            Input::Parked(id) => self.apply(id, &Event::Parked, now, effects),
+            Input::Resumed(id) => self.apply(id, &Event::Resumed, now, effects),
+            Input::Made(id, usage) => {
+                self.learn(id, usage, now, effects);
+                self.measured(id, usage);
+                self.apply(id, &Event::Made, now, effects);
+            }
+            Input::Stored(id, outcome) => self.apply(id, &Event::Finished(outcome), now, effects),
+            Input::Finished(id, outcome, usage) => {
+                match &outcome {
+                    Outcome::Failed { kind: FailureKind::OutOfMemory(oom), .. } => {
+                        let shape = self.jobs.get(&id).map(|job| job.shape);
+                        let kept = shape
+                            .and_then(|shape| self.footprints.learn_peak(&self.catalog, shape, oom.requested_bytes));
+                        effects.extend(kept.map(Effect::Keep));
+                    }
+                    Outcome::Image { .. } | Outcome::Answers(_) => self.learn(id, usage, now, effects),
+                    Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => {}
+                }
+                self.measured(id, usage);
+                self.apply(id, &Event::Finished(outcome), now, effects);
+            }
+            Input::Interrupted(id, usage) => {
+                self.measured(id, usage);
+                self.apply(id, &Event::Interrupted, now, effects);
+            }
+            Input::Loaded { class, model, bytes } => {
+                if let Some(model) = self.catalog.id_of(&model) {
+                    self.ledger.loaded(class, model, bytes);
+                    self.footprints.learn_weights(model, bytes);
+                }
+            }
+            Input::Unloaded { class, model } => {
+                if let Some(model) = self.catalog.id_of(&model) {
+                    self.ledger.left(class, model);
+                }
+            }
             Input::EngineLost => {
                 for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-                    self.apply(id, &Event::EngineLost, now, &mut effects);
+                    self.apply(id, &Event::EngineLost, now, effects);
                 }
+                self.ledger.forget_models();
+                self.gates.iter_mut().flatten().for_each(|gate| gate.reset(now));
             }
-            Input::Concluded(id) => self.apply(id, &Event::Concluded, now, &mut effects),
-            Input::Cancel(id) => self.apply(id, &Event::End(Ending::Cancelled), now, &mut effects),
+            Input::Concluded(id) => self.apply(id, &Event::Concluded, now, effects),
+            Input::Cancel(id) => self.apply(id, &Event::End(Ending::Cancelled), now, effects),
             Input::SessionClosed(session) => {
-                let theirs = self.jobs.iter().filter(|(_, job)| job.session == Some(session));
-                for id in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
-                    self.apply(id, &Event::End(Ending::Cancelled), now, &mut effects);
+                for id in self.sessions.remove(&session).unwrap_or_default() {
+                    if self.jobs.get(&id).is_some_and(|job| job.record.attached) {
+                        self.apply(id, &Event::End(Ending::Cancelled), now, effects);
+                    }
                 }
             }
-            Input::Drain => self.draining = true,
+            Input::SetPriority(id, priority) => self.set_priority(id, priority, effects),
+            Input::Pause { class, paused } => {
+                if let Some(slot) = self.paused.get_mut(class) {
+                    *slot = paused;
+                }
+            }
+            Input::Drain(on) => self.draining = on,
+            Input::Leave => self.leaving = true,
             Input::Abandon => {
-                self.draining = true;
+                self.leaving = true;
                 effects.extend(self.lanes.iter().filter_map(|(_, lane)| lane.job).map(Effect::Stop));
             }
             Input::Tick => {}
         }
-        // Before a lane is given to a job that is worth nothing any more.
-        self.expire(now, &mut effects);
-        self.launch(now, &mut effects);
-        if std::mem::take(&mut self.advanced) {
-            effects.push_back(Effect::Advanced);
-        }
-        self.check();
-        effects
     }
 
     /// When to call with [`Input::Tick`] at the latest.
     pub fn next_timer(&self) -> Option<Time> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.timers.next().into_iter().chain(self.next_gate_change()).min()
     }
 
-    /// True if no lane holds a job and the journal owes nothing.
+    /// True if no lane holds a job and neither the journal nor the store owes anything.
     pub fn is_idle(&self) -> bool {
         self.jobs.values().all(|job| job.state == State::Queued)
     }
 
-    /// True from [`Input::Drain`] on.
+    /// True if no new jobs are taken.
     pub fn is_draining(&self) -> bool {
-        self.draining
+        self.draining || self.leaving
+    }
+
+    /// What it works by.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The models it knows.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// What cannot have happened and yet did, since the last call; for the log.
@@ -199,71 +256,147 @@ impl Scheduler {
         ticket: Ticket,
         session: SessionId,
         now: Time,
-    ) -> Result<JobRecord, Rejection> {
-        if self.draining {
+    ) -> Result<Arc<JobRecord>, Rejection> {
+        if self.is_draining() {
             return Err(Rejection::Draining);
         }
-        let class = self.class_of(&record)?;
-        let waiting = self.jobs.values().filter(|job| job.class == class && job.state.lane().is_none()).count();
-        let Class { name, queue_limit, .. } = &self.plan.classes[class];
-        if waiting >= *queue_limit as usize {
-            return Err(Rejection::QueueFull { class: name.clone(), limit: *queue_limit });
+        let (class, shape) = self.place(&record)?;
+        let Class { name, queue_limit, cap_bytes, .. } = &self.plan.classes()[class];
+        let demand = self.footprints.demand(&self.catalog, shape);
+        if demand.bytes() > *cap_bytes {
+            return Err(Rejection::NeverFits {
+                class: name.clone(),
+                model: record.spec.model.clone().unwrap_or_default(),
+                weights_bytes: demand.weights_bytes,
+                run_bytes: demand.run_bytes,
+                cap_bytes: *cap_bytes,
+            });
+        }
+        if self.waiting[class] >= *queue_limit {
+            let retry_after_ms = self.retry_after_ms(class);
+            return Err(Rejection::QueueFull { class: name.clone(), limit: *queue_limit, retry_after_ms });
+        }
+        let quotas = self.plan.quotas;
+        let waiting = self.uids.get(&record.uid).map_or(0, |held| held.waiting);
+        let of_session = self.sessions.get(&session).map_or(0, BTreeSet::len);
+        let over = |limit: u32, count: usize| limit > 0 && count >= limit as usize;
+        if over(quotas.queued_per_uid, waiting as usize) {
+            return Err(Rejection::QuotaExceeded { quota: Quota::QueuedPerUid, limit: quotas.queued_per_uid });
+        }
+        if over(quotas.jobs_per_connection, of_session) {
+            let limit = quotas.jobs_per_connection;
+            return Err(Rejection::QuotaExceeded { quota: Quota::JobsPerConnection, limit });
         }
         record.class = name.clone();
         self.next_id = JobId(record.id.0 + 1);
-        self.insert(Job {
-            ticket: Some(ticket),
-            session: record.attached.then_some(session),
-            expires: record.spec.deadline_ms.map(|ms| now.after(ms)),
-            ..Job::new(record.clone(), class, State::Recording(None), now)
-        });
+        let spec = &record.spec;
+        let (deadline, queue_until) =
+            (spec.deadline_ms.map(|ms| now.after_ms(ms)), spec.queue_timeout_ms.map(|ms| now.after_ms(ms)));
+        self.sessions.entry(session).or_default().insert(record.id);
+        let job = Job::new(record, class, shape, State::Recording(None), now);
+        let record = Arc::clone(&job.record);
+        self.insert(Job { ticket: Some(ticket), session: Some(session), deadline, queue_until, ..job });
         Ok(record)
     }
 
-    /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that no rule of
-    /// today's configuration takes.
+    /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that today's
+    /// configuration has no place for.
     fn restore(&mut self, mut record: JobRecord, age_ms: u64, now: Time, effects: &mut VecDeque<Effect>) {
         let (id, attached) = (record.id, record.attached);
-        let class = self.class_of(&record);
-        record.class = class.as_ref().map_or(record.class, |class| self.plan.classes[*class].name.clone());
-        let expires = record.spec.deadline_ms.map(|ms| now.after(ms.saturating_sub(age_ms)));
-        self.insert(Job { expires, ..Job::new(record, *class.as_ref().unwrap_or(&0), State::Queued, now) });
-        match class {
-            Ok(class) => {
-                self.queues[class].insert(id);
-                if attached {
-                    self.apply(id, &Event::End(Ending::Cancelled), now, effects);
-                }
+        let place = self.place(&record);
+        let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, 0)));
+        if place.is_ok() {
+            record.class.clone_from(&self.plan.classes()[class].name);
+        }
+        let remaining = |ms: Option<u64>| ms.map(|ms| now.after_ms(ms.saturating_sub(age_ms)));
+        let (deadline, queue_until) = (remaining(record.spec.deadline_ms), remaining(record.spec.queue_timeout_ms));
+        let job = Job::new(record, class, shape, State::Recording(None), now);
+        self.insert(Job { deadline, queue_until, ..job });
+        match place {
+            Ok(_) if attached => {
+                self.apply(id, &Event::End(Ending::Cancelled), now, effects);
+                self.apply(id, &Event::Recorded, now, effects);
             }
+            Ok(_) => self.apply(id, &Event::Recorded, now, effects),
             Err(rejection) => {
                 let message = rejection.to_string();
-                let outcome = Outcome::Failed { kind: FailureKind::Input, message };
-                self.enter(id, State::Concluding(outcome), now, effects);
+                self.enter(id, State::Concluding(Outcome::Failed { kind: FailureKind::Input, message }), now, effects);
             }
         }
     }
 
-    fn class_of(&self, record: &JobRecord) -> Result<usize, Rejection> {
-        let name = route(&self.plan.routes, &record.spec);
-        name.and_then(|name| self.plan.classes.iter().position(|class| class.name == name))
-            .ok_or_else(|| Rejection::NoRoute { task: record.spec.task.kind().to_string() })
+    /// The class that a job goes to and what it needs memory and time by.
+    pub(crate) fn place(&self, record: &JobRecord) -> Result<(usize, Shape), Rejection> {
+        let class = route(self.plan.routes(), &record.spec, record.uid)
+            .and_then(|name| self.plan.class_named(name))
+            .ok_or_else(|| Rejection::NoRoute { task: record.spec.task.kind().to_string() })?;
+        let name = record.spec.model.as_deref().unwrap_or_default();
+        let model = self.catalog.id_of(name).ok_or_else(|| Rejection::UnknownModel {
+            name: name.to_owned(),
+            available: "another catalog than when the job was accepted".to_owned(),
+        })?;
+        Ok((class, Shape::of(model, &record.spec, record.pictures.len())))
+    }
+
+    /// When a place in a full queue is likely to be free: as soon as one lane has ended one job.
+    fn retry_after_ms(&self, class: usize) -> u64 {
+        let lanes = u64::from(self.plan.classes()[class].lanes);
+        self.mean_us[class].map_or(RETRY_AFTER_MS, |mean| (mean / 1000 / lanes).max(1))
     }
 
     fn insert(&mut self, job: Job) {
         let id = job.record.id;
-        self.deadlines.extend(job.expires.map(|at| (at, id)));
+        for (at, timer) in [(job.deadline, Timer::Deadline(id)), (job.queue_until, Timer::QueueTimeout(id))] {
+            if let Some(at) = at {
+                self.timers.set(at, timer);
+            }
+        }
+        self.waiting[job.class] += 1;
+        self.uids.entry(job.record.uid).or_default().waiting += 1;
         self.jobs.insert(id, job);
     }
 
     fn forget(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
-        if let Some(at) = job.expires {
-            self.deadlines.remove(&(at, id));
+        self.timers.clear(job.deadline, Timer::Deadline(id));
+        self.timers.clear(job.queue_until, Timer::QueueTimeout(id));
+        if let Some(session) = job.session
+            && let Some(theirs) = self.sessions.get_mut(&session)
+        {
+            theirs.remove(&id);
+            if theirs.is_empty() {
+                self.sessions.remove(&session);
+            }
         }
         Some(job)
     }
 
-    fn apply(&mut self, id: JobId, event: &Event, now: Time, effects: &mut VecDeque<Effect>) {
+    pub(crate) fn release_uid(&mut self, uid: Uid, release: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.uids.get_mut(&uid) {
+            release(held);
+            if *held == Held::default() {
+                self.uids.remove(&uid);
+            }
+        }
+    }
+
+    fn measured(&mut self, id: JobId, usage: gpusched_shared::Usage) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.add_usage(usage);
+        }
+    }
+
+    fn set_priority(&mut self, id: JobId, priority: i8, effects: &mut VecDeque<Effect>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut Arc::make_mut(&mut job.record).spec.priority, priority);
+        effects.push_back(Effect::Amend(Arc::clone(&job.record)));
+        if job.state == State::Queued {
+            self.queues[job.class].reprioritise(job.record.uid, id, before, priority);
+            self.advanced = true;
+        }
+    }
+
+    pub(crate) fn apply(&mut self, id: JobId, event: &Event, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get(&id) else {
             // Jobs leave when they are done; a cancel may arrive after that, nothing else may.
             if !matches!(event, Event::End(_)) {
@@ -278,52 +411,36 @@ impl Scheduler {
         }
     }
 
-    /// Moves a job to `state`: keeps queues and lanes in step and says what the new state asks for.
+    /// Moves a job to `state`: keeps queues, lanes and memory in step and says what the new state asks for.
     fn enter(&mut self, id: JobId, state: State, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (class, before) = (job.class, std::mem::replace(&mut job.state, state.clone()));
-        if before.lane().is_some() != state.lane().is_some() {
-            job.clock.turn(state.lane().is_some(), now);
-        }
+        let (class, uid, priority) = (job.class, job.record.uid, job.record.spec.priority);
+        let before = std::mem::replace(&mut job.state, state.clone());
+        job.clock.turn(Phase::of(&state), now);
+        self.recount(class, uid, &before, &state);
         if before == State::Queued {
-            self.queues[class].remove(&id);
             self.advanced = true;
+            if state.lane().is_none() {
+                self.queues[class].remove(uid, priority, id);
+            }
         }
-        match (before.lane(), state.lane()) {
-            (Some(lane), None) => self.lanes.vacate(lane),
-            (None, Some(lane)) => self.lanes.occupy(lane, id),
-            (None, None) | (Some(_), Some(_)) => {}
+        if let (Some(lane), None) = (before.lane(), state.lane()) {
+            self.leave_lane(id, lane, now);
         }
+        self.set_run_timer(id, &state, now);
         match state {
-            State::Recording(_) => {}
+            State::Recording(_) | State::Storing => {}
             State::Queued => {
-                self.queues[class].insert(id);
-                effects.push_back(Effect::Tell(id, Update::Queued { ahead: ordering::ahead(self.waiting(class), id) }));
+                self.queues[class].insert(uid, priority, id);
+                self.advanced = true;
             }
-            State::Launching(lane) => {
-                job.record.attempts += 1;
-                job.activity = Activity::Starting;
-                job.lane = self.lanes.index(lane);
-                effects.push_back(Effect::Launch {
-                    job: id,
-                    attempt: job.record.attempts,
-                    lane,
-                    spec: job.record.spec.clone(),
-                    pictures: job.record.pictures.clone(),
-                });
-            }
-            State::Running(lane) => {
-                let update = Update::Running { lane: self.lanes.index(lane), activity: Activity::Starting };
-                effects.push_back(Effect::Tell(id, update));
-            }
+            State::Launching(lane) => self.take_lane(id, lane, now, effects),
+            State::Running(_) | State::Parked(_) => self.tell_running(id, effects),
             State::Stopping(..) => effects.push_back(Effect::Stop(id)),
             State::Concluding(outcome) => {
-                if let Some(at) = job.expires.take() {
-                    self.deadlines.remove(&(at, id));
-                }
-                job.clock.stop(now);
-                let (wait_ms, run_ms) = job.clock.read(now);
-                effects.push_back(Effect::Conclude { job: id, outcome, wait_ms, run_ms });
+                let Some(job) = self.jobs.get(&id) else { return };
+                let (wait_us, run_us) = (job.clock.wait_us(now), job.clock.run_us(now));
+                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, usage: job.usage });
             }
             State::Done(_) => {
                 self.finished[class] += 1;
@@ -335,38 +452,71 @@ impl Scheduler {
         }
     }
 
+    /// Keeps the counts of jobs in step with their states.
+    fn recount(&mut self, class: usize, uid: Uid, before: &State, after: &State) {
+        match (before.is_waiting(), after.is_waiting()) {
+            (true, false) => {
+                self.waiting[class] -= 1;
+                self.release_uid(uid, |held| held.waiting -= 1);
+            }
+            (false, true) => {
+                self.waiting[class] += 1;
+                self.uids.entry(uid).or_default().waiting += 1;
+            }
+            (true, true) | (false, false) => {}
+        }
+        match (*before == State::Storing, *after == State::Storing) {
+            (true, false) => self.storing[class] -= 1,
+            (false, true) => self.storing[class] += 1,
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Arms the run timeout while a lane works on the job, and only then. A job that has its lane has met its queue timeout.
+    fn set_run_timer(&mut self, id: JobId, state: &State, now: Time) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if state.lane().is_some() {
+            self.timers.clear(job.queue_until.take(), Timer::QueueTimeout(id));
+        }
+        self.timers.clear(job.run_until.take(), Timer::RunTimeout(id));
+        if let (State::Launching(_) | State::Running(_), Some(ms)) = (state, job.record.spec.run_timeout_ms) {
+            // `begin` has not been called yet for a launch, and what an earlier attempt worked is not this one's.
+            let worked = if matches!(state, State::Launching(_)) { 0 } else { job.clock.worked_us(now) };
+            let until = now.after(ms.saturating_mul(1000).saturating_sub(worked));
+            job.run_until = Some(until);
+            self.timers.set(until, Timer::RunTimeout(id));
+        }
+    }
+
     fn progress(&mut self, id: JobId, activity: Activity, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if let State::Running(lane) = job.state {
-            job.activity = activity;
-            effects.push_back(Effect::Tell(id, Update::Running { lane: self.lanes.index(lane), activity }));
+        job.activity = activity;
+        if matches!(job.state, State::Running(_) | State::Parked(_)) {
+            self.tell_running(id, effects);
         }
     }
 
-    fn expire(&mut self, now: Time, effects: &mut VecDeque<Effect>) {
-        while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.remove(&(at, id));
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.expires = None;
-            }
-            self.apply(id, &Event::End(Ending::Expired), now, effects);
-        }
+    fn tell_running(&self, id: JobId, effects: &mut VecDeque<Effect>) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (lane, activity, parked) = (job.lane, job.activity, matches!(job.state, State::Parked(_)));
+        effects.push_back(Effect::Tell(id, Update::Running { lane, activity, parked }));
     }
 
-    /// Late binding: a job gets a lane when there is a free one, not before.
-    fn launch(&mut self, now: Time, effects: &mut VecDeque<Effect>) {
-        if self.draining {
-            return;
+    fn ring(&mut self, timer: Timer, now: Time, effects: &mut VecDeque<Effect>) {
+        let (id, limit) = match timer {
+            Timer::Deadline(id) => (id, TimeLimit::Deadline),
+            Timer::QueueTimeout(id) => (id, TimeLimit::QueueTimeout),
+            Timer::RunTimeout(id) => (id, TimeLimit::RunTimeout),
+            Timer::KeepAlive(class, model) => return self.keep_alive(class, model, now, effects),
+        };
+        if let Some(job) = self.jobs.get_mut(&id) {
+            let set = match limit {
+                TimeLimit::Deadline => &mut job.deadline,
+                TimeLimit::QueueTimeout => &mut job.queue_until,
+                TimeLimit::RunTimeout => &mut job.run_until,
+            };
+            *set = None;
         }
-        for class in 0..self.plan.classes.len() {
-            while let Some(lane) = self.lanes.free(class) {
-                let Some(id) = ordering::next(self.waiting(class)) else { break };
-                self.apply(id, &Event::Assigned(lane), now, effects);
-            }
-        }
-    }
-
-    pub(crate) fn waiting(&self, class: usize) -> impl Iterator<Item = Waiting> + '_ {
-        self.queues[class].iter().map(|id| Waiting { id: *id })
+        self.apply(id, &Event::End(Ending::Expired(limit)), now, effects);
     }
 }

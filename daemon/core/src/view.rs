@@ -5,7 +5,8 @@ use gpusched_shared::{ClassView, JobId, JobState, JobView, LaneView};
 use crate::effect::JobRecord;
 use crate::job::Job;
 use crate::job::state::State;
-use crate::policy::ordering;
+use crate::plan::Policy;
+use crate::policy::preemption::Gate;
 use crate::scheduler::Scheduler;
 use crate::time::Time;
 
@@ -13,39 +14,37 @@ impl Scheduler {
     /// A job that is on record and has not ended.
     pub fn view(&self, id: JobId, now: Time) -> Option<JobView> {
         let job = self.jobs.get(&id).filter(|job| is_on_record(job))?;
-        let (wait_ms, run_ms) = job.clock.read(now);
-        Some(JobView {
-            id,
-            uid: job.record.uid,
-            class: job.record.class.clone(),
-            spec: job.record.spec.clone(),
-            attached: job.record.attached,
-            state: self.state_of(id, job),
-            attempts: job.record.attempts,
-            submitted_unix_ms: job.record.submitted_unix_ms,
-            wait_ms,
-            run_ms,
-        })
+        Some(job.view(self.state_of(id, job), now))
+    }
+
+    /// The class of a live job, by its place in the plan.
+    pub fn class_of(&self, id: JobId) -> Option<usize> {
+        self.jobs.get(&id).map(|job| job.class)
     }
 
     /// The jobs that are on record and have not ended, newest first.
     pub fn live(&self) -> impl Iterator<Item = (JobId, &JobRecord)> {
-        self.jobs.iter().rev().filter(|(_, job)| is_on_record(job)).map(|(id, job)| (*id, &job.record))
+        self.jobs.iter().rev().filter(|(_, job)| is_on_record(job)).map(|(id, job)| (*id, &*job.record))
     }
 
-    /// The waiting jobs, and how many of their class go before each.
+    /// The waiting jobs, and how many go before each.
     pub fn places(&self) -> impl Iterator<Item = (JobId, u32)> {
-        (0..self.queues.len()).flat_map(|class| ordering::order(self.waiting(class)).into_iter().zip(0..))
+        let lines: Vec<Vec<JobId>> = match self.plan.policy {
+            Policy::MultiQueue => (0..self.queues.len()).map(|class| self.order(class)).collect(),
+            Policy::Fifo => vec![self.order(0)],
+        };
+        lines.into_iter().flat_map(|line| line.into_iter().zip(0..))
     }
 
-    /// The classes as they stand.
+    /// The classes as they stand. What the engine counts of their memory is not in it.
     pub fn classes(&self) -> Vec<ClassView> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let views = self.plan.classes().iter().enumerate().map(|(index, class)| ClassView {
             name: class.name.clone(),
             queued: count(self.queues[index].len()),
-            running: count(self.lanes.iter().filter(|(_, lane)| lane.class == index && lane.job.is_some()).count()),
+            running: count(self.lanes.jobs(index).count()),
             finished: self.finished[index],
+            paused: self.paused[index],
+            partition: self.ledger.view(index),
         });
         views.collect()
     }
@@ -57,23 +56,56 @@ impl Scheduler {
         views.map(|(class, index, job)| LaneView { class, index, job }).collect()
     }
 
+    /// The classes whose partitions hold a model.
+    pub fn holders(&self, model: &str) -> Vec<String> {
+        let id = self.catalog.id_of(model);
+        let holders = id.into_iter().flat_map(|id| self.ledger.holders(id));
+        holders.map(|class| self.plan.classes()[class].name.clone()).collect()
+    }
+
+    /// The classes that make way for others, and how often each went on because its minimum share was due.
+    pub fn refusals(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let refused = |(class, gate): (usize, &Option<Gate>)| gate.map(|gate| (class, gate.refused()));
+        self.gates.iter().enumerate().filter_map(refused)
+    }
+
+    /// The waiting jobs of a class (under `fifo` of all classes) in the order in which they are likely to go.
+    pub(crate) fn order(&self, class: usize) -> Vec<JobId> {
+        match self.plan.policy {
+            Policy::MultiQueue => {
+                let cost = |id: JobId| self.jobs.get(&id).and_then(|job| self.likely_us(job)).unwrap_or(1);
+                self.queues[class].order(cost).collect()
+            }
+            Policy::Fifo => {
+                let waiting = self.jobs.iter().filter(|(_, job)| job.state == State::Queued);
+                waiting.map(|(id, _)| *id).collect()
+            }
+        }
+    }
+
     fn state_of(&self, id: JobId, job: &Job) -> JobState {
+        let running = |parked| JobState::Running { lane: job.lane, activity: job.activity, parked };
         match &job.state {
-            State::Recording(_) | State::Queued => {
-                JobState::Queued { ahead: ordering::ahead(self.waiting(job.class), id) }
+            State::Recording(_) => JobState::Queued { ahead: 0 },
+            State::Queued => {
+                let place = self.order(job.class).iter().position(|other| *other == id);
+                JobState::Queued { ahead: count(place.unwrap_or(0)) }
             }
-            State::Launching(_) | State::Running(_) | State::Stopping(..) => {
-                JobState::Running { lane: job.lane, activity: job.activity }
-            }
+            State::Parked(_) => running(true),
+            State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing => running(false),
             // Nobody sees an outcome before the journal has it.
-            State::Concluding(_) if job.record.attempts == 0 => JobState::Queued { ahead: 0 },
-            State::Concluding(_) => JobState::Running { lane: job.lane, activity: job.activity },
+            State::Concluding(_) if job.attempts == 0 => JobState::Queued { ahead: 0 },
+            State::Concluding(_) => running(false),
             State::Done(outcome) => JobState::Done(outcome.clone()),
         }
     }
 }
 
 /// Before that a job may still come to nothing, so nobody may know of it.
-fn is_on_record(job: &Job) -> bool {
+pub(crate) fn is_on_record(job: &Job) -> bool {
     !matches!(job.state, State::Recording(_))
+}
+
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -3,69 +3,218 @@
 pub mod state;
 pub mod transition;
 
-use gpusched_shared::view::Activity;
+use std::sync::Arc;
+
+use gpusched_shared::{Activity, JobState, JobView, Usage};
 
 use crate::effect::JobRecord;
+use crate::footprint::Shape;
 use crate::input::{SessionId, Ticket};
+use crate::ledger::Lease;
 use crate::time::Time;
 use state::State;
 
 /// A job that has not ended.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) record: JobRecord,
+    pub(crate) record: Arc<JobRecord>,
     /// Index of its class in the plan.
     pub(crate) class: usize,
+    /// What it needs memory and time by.
+    pub(crate) shape: Shape,
     pub(crate) state: State,
     /// Who waits for its acceptance.
     pub(crate) ticket: Option<Ticket>,
-    /// Its connection, if it is attached.
+    /// The connection it came by.
     pub(crate) session: Option<SessionId>,
-    pub(crate) expires: Option<Time>,
+    /// When it is worth nothing any more.
+    pub(crate) deadline: Option<Time>,
+    /// When it must have a lane.
+    pub(crate) queue_until: Option<Time>,
+    /// When its lane must be done with it; known while it runs.
+    pub(crate) run_until: Option<Time>,
+    /// Its memory, exactly while it holds a lane.
+    pub(crate) lease: Option<Lease>,
+    /// The lane time its uid has been charged for the present attempt, in microseconds.
+    pub(crate) charged_us: u64,
+    /// Whether its model was not in memory when the present attempt began.
+    pub(crate) cold: bool,
+    /// When others first went before it because its model was not in memory.
+    pub(crate) passed_since: Option<Time>,
+    /// How often a lane has started it.
+    pub(crate) attempts: u32,
     /// The number within its class of the lane that holds it, or held it last.
     pub(crate) lane: u32,
     pub(crate) activity: Activity,
     pub(crate) clock: Clock,
+    /// What its lanes measured, attempts that are over included.
+    pub(crate) usage: Usage,
 }
 
 impl Job {
-    /// A job of no connection and without a deadline, which nobody waits for.
-    pub(crate) fn new(record: JobRecord, class: usize, state: State, now: Time) -> Self {
-        let clock = Clock::new(now);
-        let activity = Activity::Starting;
-        Self { record, class, state, ticket: None, session: None, expires: None, lane: 0, activity, clock }
+    /// A job of no connection and without time limits, which nobody waits for.
+    pub(crate) fn new(record: JobRecord, class: usize, shape: Shape, state: State, now: Time) -> Self {
+        Self {
+            class,
+            shape,
+            state,
+            ticket: None,
+            session: None,
+            deadline: None,
+            queue_until: None,
+            run_until: None,
+            lease: None,
+            charged_us: 0,
+            cold: false,
+            passed_since: None,
+            attempts: record.attempts,
+            lane: 0,
+            activity: Activity::Starting,
+            clock: Clock::new(now),
+            usage: Usage::default(),
+            record: Arc::new(record),
+        }
+    }
+
+    /// The job for its owner, in the given state.
+    pub(crate) fn view(&self, state: JobState, now: Time) -> JobView {
+        let record = &self.record;
+        let parked_us = self.usage.parked_us + self.clock.parked_us(now);
+        JobView {
+            id: record.id,
+            uid: record.uid,
+            class: record.class.clone(),
+            spec: record.spec.clone(),
+            attached: record.attached,
+            state,
+            attempts: self.attempts,
+            submitted_unix_ms: record.submitted_unix_ms,
+            wait_us: self.clock.wait_us(now),
+            run_us: self.clock.run_us(now),
+            usage: Usage { parked_us, ..self.usage },
+        }
+    }
+
+    /// Adds what a lane measured of an attempt that is over.
+    pub(crate) fn add_usage(&mut self, usage: Usage) {
+        self.usage.parked_us += usage.parked_us;
+        self.usage.yields += usage.yields;
+        self.usage.longest_gap_us = self.usage.longest_gap_us.max(usage.longest_gap_us);
+        self.usage.peak_bytes = self.usage.peak_bytes.max(usage.peak_bytes);
     }
 }
 
-/// Adds up how long a job waits and runs.
+/// What a job's time counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Waiting,
+    Working,
+    Parked,
+    /// Nothing counts any more.
+    Over,
+}
+
+impl Phase {
+    pub(crate) fn of(state: &State) -> Self {
+        match state {
+            State::Recording(_) | State::Queued => Self::Waiting,
+            State::Launching(_) | State::Running(_) | State::Stopping(..) => Self::Working,
+            State::Parked(_) => Self::Parked,
+            State::Storing | State::Concluding(_) | State::Done(_) => Self::Over,
+        }
+    }
+}
+
+/// Adds up how long a job waits, works and is parked, in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     since: Time,
-    on_lane: bool,
-    wait_ms: u64,
-    run_ms: u64,
+    phase: Phase,
+    waited: u64,
+    worked: u64,
+    /// Parked in attempts that are over, and in the present one.
+    parked_before: u64,
+    parked: u64,
+    /// What it had worked when the present attempt began.
+    worked_before: u64,
 }
 
 impl Clock {
     pub(crate) fn new(now: Time) -> Self {
-        Self { since: now, on_lane: false, wait_ms: 0, run_ms: 0 }
+        Self { since: now, phase: Phase::Waiting, waited: 0, worked: 0, parked_before: 0, parked: 0, worked_before: 0 }
     }
 
-    /// Moves the hand: from here on, time counts as waiting or as running.
-    pub(crate) fn turn(&mut self, on_lane: bool, now: Time) {
-        (self.wait_ms, self.run_ms) = self.read(now);
-        (self.since, self.on_lane) = (now, on_lane);
-    }
-
-    /// Stops the hand for good: what it reads from here on is what it reads now.
-    pub(crate) fn stop(&mut self, now: Time) {
-        self.turn(false, now);
-        self.since = Time(u64::MAX);
-    }
-
-    /// Milliseconds waited and run so far.
-    pub(crate) fn read(&self, now: Time) -> (u64, u64) {
+    /// From here on, time counts as `phase`.
+    pub(crate) fn turn(&mut self, phase: Phase, now: Time) {
         let passed = now.since(self.since);
-        if self.on_lane { (self.wait_ms, self.run_ms + passed) } else { (self.wait_ms + passed, self.run_ms) }
+        match self.phase {
+            Phase::Waiting => self.waited += passed,
+            Phase::Working => self.worked += passed,
+            Phase::Parked => self.parked += passed,
+            Phase::Over => {}
+        }
+        (self.since, self.phase) = (now, phase);
+    }
+
+    /// A new attempt begins.
+    pub(crate) fn begin(&mut self) {
+        self.worked_before = self.worked;
+        self.parked_before += std::mem::take(&mut self.parked);
+    }
+
+    pub(crate) fn wait_us(&self, now: Time) -> u64 {
+        self.waited + self.passed(Phase::Waiting, now)
+    }
+
+    /// Time on lanes, parked or not.
+    pub(crate) fn run_us(&self, now: Time) -> u64 {
+        self.worked
+            + self.passed(Phase::Working, now)
+            + self.parked_before
+            + self.parked
+            + self.passed(Phase::Parked, now)
+    }
+
+    /// Time on lanes in the present attempt, but for time parked.
+    pub(crate) fn worked_us(&self, now: Time) -> u64 {
+        self.worked + self.passed(Phase::Working, now) - self.worked_before
+    }
+
+    /// Time parked in the present attempt; 0 once it is over, when the lane has said how long it was.
+    pub(crate) fn parked_us(&self, now: Time) -> u64 {
+        match self.phase {
+            Phase::Working | Phase::Parked => self.parked + self.passed(Phase::Parked, now),
+            Phase::Waiting | Phase::Over => 0,
+        }
+    }
+
+    fn passed(&self, phase: Phase, now: Time) -> u64 {
+        if self.phase == phase { now.since(self.since) } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_counts_once() {
+        let mut clock = Clock::new(Time(10));
+        assert_eq!(clock.wait_us(Time(15)), 5);
+        for (phase, at) in [(Phase::Working, 20), (Phase::Parked, 50), (Phase::Working, 90), (Phase::Waiting, 100)] {
+            clock.turn(phase, Time(at));
+        }
+        let now = Time(103);
+        assert_eq!(
+            (clock.wait_us(now), clock.run_us(now), clock.worked_us(now), clock.parked_us(now)),
+            (13, 80, 40, 0)
+        );
+        clock.turn(Phase::Working, Time(105));
+        clock.begin();
+        let now = Time(106);
+        assert_eq!((clock.wait_us(now), clock.run_us(now), clock.worked_us(now), clock.parked_us(now)), (15, 81, 1, 0));
+        clock.turn(Phase::Over, Time(107));
+        let now = Time(1000);
+        assert_eq!((clock.wait_us(now), clock.run_us(now), clock.worked_us(now), clock.parked_us(now)), (15, 82, 2, 0));
     }
 }

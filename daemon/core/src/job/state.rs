@@ -1,19 +1,21 @@
 //! The states of a job.
 //!
 //! ```text
-//! Recording ─recorded→ Queued ─assigned→ Launching ─started→ Running ─finished→ Concluding ─concluded→ Done
-//!     │                  ▲ │                 │ └──────────────┐ │                   ▲
-//!     │                  │ └─cancel|expire───┼────────────────┼─┼───────────────────┤
-//!     │                  └──────engine lost──┴────────────────┼─┤                   │
-//!     │                                                       ▼ ▼                   │
-//!     └─recorded, if cancelled or expired meanwhile         Stopping ─interrupted|finished
+//! Recording ─recorded→ Queued ─assigned→ Launching ─started→ Running ─made→ Storing ─finished→ Concluding ─concluded→ Done
+//!     │                  ▲ │                 │ └────────────┐ │ ▲ │ └─────────finished─────────────▲
+//!     │                  │ └─cancel|expire───┼──────────────┼─┼─┼─┼────────────────────────────────┤
+//!     │                  │                   │              │ │ │ └parked→ Parked                  │
+//!     │                  │                   │              │ │ └──resumed─┘ │                     │
+//!     │                  └─interrupted|──────┴──────────────┼─┴──────────────┘                     │
+//!     │                    engine lost                      ▼                                      │
+//!     └─recorded, if cancelled or expired meanwhile      Stopping ─interrupted|finished────────────┘
 //! ```
 
-use gpusched_shared::Outcome;
+use gpusched_shared::{Outcome, TimeLimit};
 
 use crate::lane::LaneId;
 
-/// Where a job is. Only `Launching`, `Running` and `Stopping` hold a lane.
+/// Where a job is. Only `Launching`, `Running`, `Parked` and `Stopping` hold a lane, and memory.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
     /// Its submission is on its way to the journal; its client has no answer yet. It may be doomed already.
@@ -24,8 +26,12 @@ pub enum State {
     Launching(LaneId),
     /// On a lane.
     Running(LaneId),
+    /// On a lane, at a yield point, while lighter work runs.
+    Parked(LaneId),
     /// On a lane that has been asked to leave it.
     Stopping(LaneId, Ending),
+    /// Its lane is done; what it made is being stored.
+    Storing,
     /// Its outcome is on its way to the journal; no client has seen it yet.
     Concluding(Outcome),
     /// Over.
@@ -37,8 +43,8 @@ pub enum State {
 pub enum Ending {
     /// Somebody cancelled it, or its client went away.
     Cancelled,
-    /// Its deadline passed.
-    Expired,
+    /// It ran out of time.
+    Expired(TimeLimit),
 }
 
 impl Ending {
@@ -46,7 +52,7 @@ impl Ending {
     pub fn outcome(self) -> Outcome {
         match self {
             Self::Cancelled => Outcome::Cancelled,
-            Self::Expired => Outcome::Expired,
+            Self::Expired(limit) => Outcome::Expired { limit },
         }
     }
 }
@@ -55,8 +61,22 @@ impl State {
     /// The lane it holds.
     pub fn lane(&self) -> Option<LaneId> {
         match self {
-            Self::Launching(lane) | Self::Running(lane) | Self::Stopping(lane, _) => Some(*lane),
-            Self::Recording(_) | Self::Queued | Self::Concluding(_) | Self::Done(_) => None,
+            Self::Launching(lane) | Self::Running(lane) | Self::Parked(lane) | Self::Stopping(lane, _) => Some(*lane),
+            Self::Recording(_) | Self::Queued | Self::Storing | Self::Concluding(_) | Self::Done(_) => None,
+        }
+    }
+
+    /// True while it takes a place in its class's queue.
+    pub fn is_waiting(&self) -> bool {
+        match self {
+            Self::Recording(_) | Self::Queued => true,
+            Self::Launching(_)
+            | Self::Running(_)
+            | Self::Parked(_)
+            | Self::Stopping(..)
+            | Self::Storing
+            | Self::Concluding(_)
+            | Self::Done(_) => false,
         }
     }
 }

@@ -15,7 +15,13 @@ pub enum Event {
     Assigned(LaneId),
     /// The lane has begun.
     Started,
-    /// The lane is done with it.
+    /// The lane has stopped at a yield point, to go on later.
+    Parked,
+    /// The lane goes on.
+    Resumed,
+    /// The lane is done with it, and what it made is on its way to the store.
+    Made,
+    /// Its outcome is known.
     Finished(Outcome),
     /// The lane left it at a yield point.
     Interrupted,
@@ -46,49 +52,99 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::Recorded => To(doom.map_or(State::Queued, |ending| State::Concluding(ending.outcome()))),
             Event::End(ending) => doom.map_or(To(State::Recording(Some(*ending))), |_| Ignore),
             Event::EngineLost => Ignore,
-            Event::Assigned(_) | Event::Started | Event::Finished(_) | Event::Interrupted | Event::Concluded => {
-                Impossible
-            }
+            Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Finished(_)
+            | Event::Interrupted
+            | Event::Concluded => Impossible,
         },
         State::Queued => match event {
             Event::Assigned(lane) => To(State::Launching(*lane)),
             Event::End(ending) => To(State::Concluding(ending.outcome())),
+            // Its turn came, and it was found that it can never run.
+            Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::EngineLost => Ignore,
-            Event::Recorded | Event::Started | Event::Finished(_) | Event::Interrupted | Event::Concluded => Impossible,
+            Event::Recorded
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Interrupted
+            | Event::Concluded => Impossible,
         },
         State::Launching(lane) => match event {
             Event::Started => To(State::Running(*lane)),
-            // A lane may fail before it begins, for instance where the model cannot be loaded.
+            // A lane may fail before it begins, for instance where it cannot be reached.
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
-            Event::Recorded | Event::Assigned(_) | Event::Concluded => Impossible,
+            Event::Recorded | Event::Assigned(_) | Event::Parked | Event::Resumed | Event::Made | Event::Concluded => {
+                Impossible
+            }
         },
         State::Running(lane) => match event {
+            Event::Parked => To(State::Parked(*lane)),
+            Event::Made => To(State::Storing),
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
-            Event::Recorded | Event::Assigned(_) | Event::Started | Event::Concluded => Impossible,
+            Event::Recorded | Event::Assigned(_) | Event::Started | Event::Resumed | Event::Concluded => Impossible,
+        },
+        State::Parked(lane) => match event {
+            Event::Resumed => To(State::Running(*lane)),
+            Event::Interrupted | Event::EngineLost => To(State::Queued),
+            Event::End(ending) => To(State::Stopping(*lane, *ending)),
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Made
+            | Event::Finished(_)
+            | Event::Concluded => Impossible,
         },
         State::Stopping(_, ending) => match event {
             // Finished beats cancelled: the work is done, so its owner gets it.
+            Event::Made => To(State::Storing),
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Concluding(ending.outcome())),
-            Event::Started | Event::End(_) => Ignore,
+            Event::Started | Event::Parked | Event::Resumed | Event::End(_) => Ignore,
             Event::Recorded | Event::Assigned(_) | Event::Concluded => Impossible,
+        },
+        State::Storing => match event {
+            Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
+            Event::End(_) | Event::EngineLost => Ignore,
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Interrupted
+            | Event::Concluded => Impossible,
         },
         State::Concluding(outcome) => match event {
             Event::Concluded => To(State::Done(outcome.clone())),
             Event::End(_) | Event::EngineLost => Ignore,
-            Event::Recorded | Event::Assigned(_) | Event::Started | Event::Finished(_) | Event::Interrupted => {
-                Impossible
-            }
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Finished(_)
+            | Event::Interrupted => Impossible,
         },
         State::Done(_) => match event {
             Event::End(_) | Event::EngineLost => Ignore,
             Event::Recorded
             | Event::Assigned(_)
             | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
             | Event::Finished(_)
             | Event::Interrupted
             | Event::Concluded => Impossible,
@@ -100,6 +156,8 @@ pub fn next(state: &State, event: &Event) -> Next {
 mod tests {
     use std::fmt::Write;
 
+    use gpusched_shared::TimeLimit;
+
     use super::*;
 
     /// One of each, in the order of a life.
@@ -107,11 +165,13 @@ mod tests {
         let lane = LaneId(0);
         vec![
             State::Recording(None),
-            State::Recording(Some(Ending::Expired)),
+            State::Recording(Some(Ending::Expired(TimeLimit::Deadline))),
             State::Queued,
             State::Launching(lane),
             State::Running(lane),
+            State::Parked(lane),
             State::Stopping(lane, Ending::Cancelled),
+            State::Storing,
             State::Concluding(Outcome::Cancelled),
             State::Done(Outcome::Cancelled),
         ]
@@ -122,6 +182,9 @@ mod tests {
             Event::Recorded,
             Event::Assigned(LaneId(1)),
             Event::Started,
+            Event::Parked,
+            Event::Resumed,
+            Event::Made,
             Event::Finished(Outcome::Answers(Vec::new())),
             Event::Interrupted,
             Event::EngineLost,

@@ -1,4 +1,9 @@
-//! Decisions, each pure and by itself: they borrow a view and return what to do.
+//! Decisions, each pure and by itself: they borrow facts and return what to do.
 
+pub mod admission;
+pub mod forecast;
 pub mod ordering;
+pub mod preemption;
+pub mod residency;
 pub mod routing;
+pub mod selection;

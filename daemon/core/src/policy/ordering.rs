@@ -1,28 +1,60 @@
-//! Which waiting job of a class goes next.
+//! The order of waiting jobs: fair share between uids, then priority and arrival within a uid, and the bounds that keep
+//! both from starving anyone.
+//!
+//! Each uid has an account that is charged the lane time of its jobs (time parked is free). The uid that was charged least
+//! goes next. Between uids that all have work waiting, accounts therefore stay close together, however many jobs each
+//! hands in; and no account may run ahead of a waiting one by more than the class's aging bound, whatever else speaks
+//! for it (memory, batching). Within a uid, a job that has let its bound of later jobs past goes next.
+
+use std::cmp::Reverse;
 
 use gpusched_shared::JobId;
 
-/// What the policy may know of a waiting job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its number, which is its place in the order of acceptance.
-    pub id: JobId,
+/// A job's place among its uid's: higher priority first, then the order of acceptance.
+pub type Rank = (Reverse<i8>, JobId);
+
+/// The rank of a job.
+pub fn rank(priority: i8, id: JobId) -> Rank {
+    (Reverse(priority), id)
 }
 
-/// The next job: the one that was accepted first.
-pub fn next(waiting: impl IntoIterator<Item = Waiting>) -> Option<JobId> {
-    waiting.into_iter().map(|job| job.id).min()
+/// What an account has been charged when its uid has work again: time spent idle is not saved up, and what others were
+/// charged least meanwhile is where it begins. A debt stays.
+pub fn re_entry(own_us: u64, least_us: u64) -> u64 {
+    own_us.max(least_us)
 }
 
-/// All of them in the order in which they go.
-pub fn order(waiting: impl IntoIterator<Item = Waiting>) -> Vec<JobId> {
-    let mut order: Vec<JobId> = waiting.into_iter().map(|job| job.id).collect();
-    order.sort_unstable();
-    order
+/// Whether a job that let `passed_us` of later jobs' lane time past goes next.
+pub fn is_overdue(passed_us: u64, bound_us: u64) -> bool {
+    passed_us >= bound_us
 }
 
-/// How many of `waiting` go before `job`.
-pub fn ahead(waiting: impl IntoIterator<Item = Waiting>, job: JobId) -> u32 {
-    let before = waiting.into_iter().filter(|other| other.id < job).count();
-    u32::try_from(before).unwrap_or(u32::MAX)
+/// Whether a uid charged `own_us` may go although one charged `waiting_us` waits in vain for something else.
+pub fn may_overtake(own_us: u64, waiting_us: u64, bound_us: u64) -> bool {
+    own_us <= waiting_us.saturating_add(bound_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_goes_before_arrival() {
+        let mut ranks = [rank(0, JobId(1)), rank(-5, JobId(2)), rank(5, JobId(3)), rank(5, JobId(4))];
+        ranks.sort();
+        assert_eq!(ranks.map(|(_, id)| id.0), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn idleness_is_not_saved_up_and_debt_is_not_forgiven() {
+        assert_eq!(re_entry(3, 10), 10);
+        assert_eq!(re_entry(30, 10), 30);
+    }
+
+    #[test]
+    fn bounds_include_their_ends() {
+        assert!(!is_overdue(9, 10) && is_overdue(10, 10));
+        assert!(may_overtake(15, 5, 10) && !may_overtake(16, 5, 10));
+        assert!(may_overtake(u64::MAX, 5, u64::MAX));
+    }
 }

@@ -1,0 +1,95 @@
+//! What the scheduler works by: classes, routes, policy and quotas, checked.
+
+use std::collections::BTreeSet;
+
+use crate::class::Class;
+use crate::policy::routing::Route;
+
+/// How waiting jobs are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Each class has a queue and lanes of its own; light work overtakes heavy work.
+    #[default]
+    MultiQueue,
+    /// One queue in the order of acceptance, one job at a time: the baseline to compare with.
+    Fifo,
+}
+
+/// What one client may have at most; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quotas {
+    /// Waiting jobs of one uid; more are refused.
+    pub queued_per_uid: u32,
+    /// Jobs on lanes of one uid; more wait.
+    pub running_per_uid: u32,
+    /// Unfinished jobs of one connection; more are refused.
+    pub jobs_per_connection: u32,
+}
+
+/// See the [module's documentation](self).
+#[derive(Debug, Clone)]
+pub struct Plan {
+    classes: Vec<Class>,
+    routes: Vec<Route>,
+    /// How waiting jobs are started.
+    pub policy: Policy,
+    /// What one client may have at most.
+    pub quotas: Quotas,
+}
+
+/// Why classes and routes do not make a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// There is no class.
+    #[error("there is no [[class]]; at least one is needed")]
+    NoClass,
+    /// Two classes share a name.
+    #[error("class {0:?} is defined twice")]
+    TwoOfAName(String),
+    /// A class without lanes would never run anything.
+    #[error("class {0:?} has no lanes; give it at least one")]
+    NoLanes(String),
+    /// A route leads nowhere.
+    #[error("a [[route]] leads to class {0:?}, which is not defined")]
+    NoSuchClass(String),
+}
+
+impl Plan {
+    /// A plan of these classes and routes, with several queues and without quotas.
+    ///
+    /// # Errors
+    /// [`PlanError`] for the first thing wrong with them.
+    pub fn new(classes: Vec<Class>, routes: Vec<Route>) -> Result<Self, PlanError> {
+        if classes.is_empty() {
+            return Err(PlanError::NoClass);
+        }
+        let mut names = BTreeSet::new();
+        for class in &classes {
+            if !names.insert(class.name.as_str()) {
+                return Err(PlanError::TwoOfAName(class.name.clone()));
+            }
+            if class.lanes == 0 {
+                return Err(PlanError::NoLanes(class.name.clone()));
+            }
+        }
+        if let Some(route) = routes.iter().find(|route| !names.contains(route.class.as_str())) {
+            return Err(PlanError::NoSuchClass(route.class.clone()));
+        }
+        Ok(Self { classes, routes, policy: Policy::default(), quotas: Quotas::default() })
+    }
+
+    /// The classes, in the order of the configuration.
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// The routes, in the order of the configuration.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The place of a class in [`classes`](Self::classes).
+    pub fn class_named(&self, name: &str) -> Option<usize> {
+        self.classes.iter().position(|class| class.name == name)
+    }
+}
