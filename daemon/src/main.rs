@@ -9,6 +9,10 @@ use gpusched_daemon::config::{Config, SYSTEM_CONFIG};
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
 
+/// Counts what each memory partition holds.
+#[global_allocator]
+static ALLOCATOR: gpusched_engine::Allocator = gpusched_engine::Allocator;
+
 /// Owns the GPU of this machine and runs image and question jobs of local processes on it.
 #[derive(Debug, Parser)]
 #[command(name = "gpuschedd", version, args_conflicts_with_subcommands = true)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpusched_core::{PlanError, Scheduler};
+use gpusched_core::{Catalog, PlanError, Scheduler};
 use gpusched_engine::{Engine, Event, Sink, StartError};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -88,14 +88,15 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     // Lane threads wait here when the driver is behind.
     let sink: Sink = Arc::new(move |news| drop(event.blocking_send(news)));
     let lanes = config.lanes();
-    let engine = Engine::start(&lanes, &config.models, &sink)?;
+    let engine = Engine::start(&lanes, &config.partitions(), &config.models, &sink)?;
     if engine.models().is_empty() {
         tracing::warn!(
             "no model in {:?}; jobs will be refused until there is one and the daemon is restarted",
             config.models
         );
     }
-    let scheduler = Scheduler::new(config.plan()?, recovered.next_id);
+    let mut scheduler = Scheduler::new(config.plan()?, Catalog::new(engine.models()), recovered.next_id);
+    scheduler.recall(&recovered.footprints);
     let names = lanes.iter().map(ToString::to_string).collect();
     let stop_timeout = Duration::from_secs(config.stop_timeout_s);
     let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), names, stop_timeout);

@@ -214,6 +214,19 @@ fn others_see_nothing_of_ones_jobs() {
     let [status] = theirs(&["status", "--json"]).expect(0).documents().try_into().expect("one document");
     assert_eq!(status["lanes"][0]["job"], 0, "busy, but not their business");
 
+    // Of the queues they see that there is something, and nothing of it that is theirs to move.
+    let [queue] = theirs(&["queue", "--json"]).expect(0).documents().try_into().expect("one document");
+    assert_eq!((&queue[0]["job"], &queue[0]["model"], &queue[2]), (&0.into(), &"".into(), &Value::Null));
+    for verb in [&["pause", "heavy"][..], &["resume", "heavy"], &["drain"]] {
+        let refused = theirs(verb).expect(4);
+        assert!(refused.stderr.contains("only root, the daemon's own user and admins may"), "{}", refused.stderr);
+    }
+    for verb in [&["explain"][..], &["set-priority", "100"]] {
+        let job = waiting.to_string();
+        let args = [&verb[..1], &[job.as_str()], &verb[1..]].concat();
+        assert!(theirs(&args).expect(4).stderr.contains("no job"));
+    }
+
     // What is theirs, they see; and so does root.
     let submitted = theirs(&with(&QUICK, &["--detach"])).expect(0);
     let [job] = theirs(&["jobs", "--json"]).expect(0).documents().try_into().expect("one document");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gpusched_client::blocking::Client;
 use gpusched_client::shared::view::Activity;
-use gpusched_client::shared::{Request, Response};
-use gpusched_client::{JobState, Outcome, Picture, Size, Update, img2img, txt2img, vqa};
+use gpusched_client::shared::{ModelView, Request, Response};
+use gpusched_client::{JobState, Outcome, Picture, Size, TimeLimit, Update, img2img, txt2img, vqa};
 
 use crate::harness::daemon::Daemon;
 use crate::harness::raw::Raw;
@@ -139,7 +139,7 @@ fn a_waiting_job_is_cancelled_at_once_and_a_running_one_leaves_its_lane() {
     assert_eq!(queued(news.next()), 1);
 
     let view = client.cancel(waiting).expect("cancelled");
-    assert_eq!((outcome(&view), view.attempts, view.run_ms), (&Outcome::Cancelled, 0, 0));
+    assert_eq!((outcome(&view), view.attempts, view.run_us), (&Outcome::Cancelled, 0, 0));
     assert_eq!(queued(news.next()), 0, "it has moved up");
     assert!(matches!(client.show(running).expect("shown").state, JobState::Running { .. }));
 
@@ -216,7 +216,9 @@ fn light_jobs_overtake_heavy_ones() {
     let running = |class: &str| status.classes.iter().find(|c| c.name == class).map(|c| (c.running, c.finished));
     assert_eq!((running("heavy"), running("light")), (Some((1, 0)), Some((0, 1))));
     assert_eq!(status.lanes[0].job, Some(heavy));
-    assert!(status.models.iter().filter(|model| model.resident).count() == 2, "{:?}", status.models);
+    let resident = |model: &ModelView| model.resident.clone();
+    let resident: Vec<_> = status.models.iter().flat_map(resident).collect();
+    assert_eq!(resident, ["heavy", "light"], "{:?}", status.models);
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn deadlines_end_jobs_wherever_they_are() {
     let client = daemon.client();
     let expired = |client: &Client, job| {
         let view = client.wait(job).expect("waited for");
-        assert_eq!(outcome(&view), &Outcome::Expired);
+        assert_eq!(outcome(&view), &Outcome::Expired { limit: TimeLimit::Deadline });
         view
     };
     let warm = client.submit(quick(), Vec::new(), true).expect("accepted");
@@ -236,7 +238,7 @@ fn deadlines_end_jobs_wherever_they_are() {
     let waiting = client.submit(quick().deadline(Duration::from_millis(100)), Vec::new(), true).expect("accepted");
     let view = expired(&client, waiting);
     assert_eq!(view.attempts, 0);
-    assert!(view.wait_ms >= 100, "{view:?}");
+    assert!(view.wait_us >= 100_000, "{view:?}");
     let view = expired(&client, running);
     assert_eq!(view.attempts, 1);
     // So far off that no clock can count it.

@@ -6,3 +6,4 @@ mod hostile;
 mod jobs;
 mod pictures;
 mod restart;
+mod scheduling;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gpusched_client::shared::Rejection;
-use gpusched_client::{Error, JobState, Outcome};
+use gpusched_client::{Error, JobState, Outcome, TimeLimit};
 
 use crate::harness::daemon::{Daemon, Ended, Home, Setup, gpuschedd, refusal};
 use crate::harness::{assert_well, long, made, outcome, quick, until_working};
@@ -113,8 +113,8 @@ fn deadlines_pass_while_there_is_no_daemon() {
     let daemon = home.start();
     let client = daemon.client();
     let view = client.wait(waiting).expect("waited for");
-    assert_eq!((outcome(&view), view.attempts), (&Outcome::Expired, 0));
-    assert_eq!(view.wait_ms, 0, "it was late when the daemon came back: {view:?}");
+    assert_eq!((outcome(&view), view.attempts), (&Outcome::Expired { limit: TimeLimit::Deadline }, 0));
+    assert_eq!(view.wait_us / 1000, 0, "it was late when the daemon came back: {view:?}");
     until_working(&client, running);
 }
 
@@ -151,7 +151,7 @@ fn a_configuration_can_be_checked_first() {
     let wrong = [
         ("stop_timeout = 3", "unknown field `stop_timeout`"),
         ("[limits]\nopen_requests = 0", "limits.open_requests must be 1 to 4096"),
-        ("[[class]]\nname = 'a'", "leads to class \"heavy\", which is not defined"),
+        ("[[class]]\nname = 'a'\npartition = '1%'", "leads to class \"heavy\", which is not defined"),
         ("socket = 3", "expected path string"),
         ("socket", "TOML parse error"),
     ];

@@ -4,7 +4,11 @@ use gpusched_client::{Picture, txt2img, vqa};
 use gpusched_shared::JobSpec;
 use image::{Rgb, RgbImage};
 
-use super::checker::{COLORS, Kind, SIDE, color};
+use super::checker::{COLORS, Kind, color};
+
+/// Pixels along a side of the pictures that questions are about: as large as pictures usually are, so that a question takes
+/// as long beside an image as published.
+const PHOTO_SIDE: u32 = 768;
 
 /// One job of the demo and what must come out of it.
 #[derive(Debug, Clone)]
@@ -32,12 +36,23 @@ impl Job {
         }
     }
 
+    pub(super) fn is_image(&self) -> bool {
+        matches!(self, Self::Image { .. })
+    }
+
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Image { prompt, .. } => prompt,
             Self::Question { question, .. } => question,
         }
     }
+}
+
+/// In an order that `seed` decides.
+pub(super) fn shuffled(jobs: impl Iterator<Item = Job>, seed: u64) -> Vec<Job> {
+    let mut jobs: Vec<Job> = jobs.collect();
+    fastrand::Rng::with_seed(seed).shuffle(&mut jobs);
+    jobs
 }
 
 /// Colours and kinds in turn, so that neighbours differ in both.
@@ -55,7 +70,7 @@ pub(super) fn images(count: u32, steps: u32) -> impl Iterator<Item = Job> {
 pub(super) fn questions(count: u32) -> impl Iterator<Item = Job> {
     (0..count as usize).map(|index| {
         let (color, kind) = shape(index);
-        let picture = draw(color, kind);
+        let picture = draw(color, kind, PHOTO_SIDE);
         let (question, answer) = match index % 5 {
             0 => ("what color is the shape?".to_owned(), color.to_owned()),
             1 => (format!("what shape is {color}?"), kind.to_string()),
@@ -67,10 +82,10 @@ pub(super) fn questions(count: u32) -> impl Iterator<Item = Job> {
     })
 }
 
-/// A shape in the middle of a white ground.
-fn draw(name: &str, kind: Kind) -> RgbImage {
-    let (middle, radius) = (f64::from(SIDE) / 2.0, 13.0);
-    RgbImage::from_fn(SIDE, SIDE, |x, y| {
+/// A shape in the middle of a white ground, `side` pixels across.
+fn draw(name: &str, kind: Kind, side: u32) -> RgbImage {
+    let (middle, radius) = (f64::from(side) / 2.0, f64::from(side) / 5.0);
+    RgbImage::from_fn(side, side, |x, y| {
         let (dx, dy) = (f64::from(x) + 0.5 - middle, f64::from(y) + 0.5 - middle);
         let inside = match kind {
             Kind::Circle => dx.hypot(dy) < radius,
@@ -83,14 +98,14 @@ fn draw(name: &str, kind: Kind) -> RgbImage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checker::find;
+    use super::super::checker::{SIDE, find};
     use super::*;
 
     #[test]
     fn the_checker_sees_what_is_drawn() {
         for index in 0..24 {
             let (color, kind) = shape(index);
-            assert_eq!(find(&draw(color, kind)), vec![(color, Some(kind))]);
+            assert_eq!(find(&draw(color, kind, SIDE)), vec![(color, Some(kind))]);
         }
     }
 }

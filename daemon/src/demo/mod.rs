@@ -1,25 +1,26 @@
-//! `gpuschedd demo`: the main job from end to end. A private daemon in a temporary directory, ten image jobs and five
-//! question jobs submitted together, every result checked, a table and the pictures left behind.
+//! `gpuschedd demo`: the main job from end to end, and the experiment that gpusched exists for. Ten image jobs and five
+//! question jobs are submitted together to private daemons in temporary directories, one with several queues and one with
+//! a single queue, and by themselves; every result is checked, and a table and the pictures are left behind.
 
 pub mod checker;
+mod experiment;
 mod jobs;
 mod private_daemon;
 mod progress;
 mod report;
+mod table;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use gpusched_client::{Client, JobView};
-use gpusched_shared::{JobId, TaskKind, Update};
-
-use jobs::Job;
-use private_daemon::PrivateDaemon;
-use progress::{Line, Progress};
-use report::Finished;
+use gpusched_client::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Policy;
+use experiment::{Finished, Mix};
+use private_daemon::PrivateDaemon;
+use table::Report;
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -31,14 +32,17 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Image jobs
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=500))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
     heavy: u32,
     /// Question jobs
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=500))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=200))]
     light: u32,
-    /// Diffusion steps of each image
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=500))]
-    steps: u32,
+    /// Diffusion steps of each image [default: as many as make it ten times as long as a question]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    steps: Option<u32>,
+    /// Seed of the order in which the jobs are handed in
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Runs the demo.
@@ -50,71 +54,53 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Some(models) => models.clone(),
         None => shipped_weights()?,
     };
+    let mix = Mix { heavy: options.heavy, light: options.light, steps: options.steps, seed: options.seed };
     let out = make_out(options.out.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Taken over before there is anything to clean up.
         let mut stop = Stop::new()?;
-        let log = out.join("daemon.log");
-        let daemon = tokio::select! {
-            daemon = PrivateDaemon::start(&models, &log) => daemon?,
+        let (log, fifo_log) = (out.join("daemon.log"), out.join("daemon-fifo.log"));
+        let daemons = async {
+            tokio::try_join!(
+                PrivateDaemon::start(&models, Policy::MultiQueue, &log),
+                PrivateDaemon::start(&models, Policy::Fifo, &fifo_log)
+            )
+        };
+        let (multi_queue, fifo) = tokio::select! {
+            daemons = daemons => daemons?,
             () = stop.asked() => bail!("interrupted"),
         };
         let done = tokio::select! {
-            done = jobs_through(&daemon, options, &out) => done,
+            done = both(&multi_queue, &fifo, mix, &out) => done,
             () = stop.asked() => Err(anyhow::anyhow!("interrupted")),
         };
-        let stopped = daemon.stop().await;
-        done.and(stopped)
+        let stopped = (multi_queue.stop().await, fifo.stop().await);
+        done.and(stopped.0).and(stopped.1)
     })?;
-    println!("\npictures, timings.json and daemon.log are in {}", out.display());
+    println!("\npictures, report.json, timings.json and the daemons' logs are in {}", out.display());
     Ok(())
 }
 
-async fn jobs_through(daemon: &PrivateDaemon, options: &Options, out: &Path) -> anyhow::Result<()> {
-    let client = Client::connect(daemon.socket()).await?;
-    let jobs: Vec<Job> = jobs::images(options.heavy, options.steps).chain(jobs::questions(options.light)).collect();
-    let progress = Progress::new(jobs.len());
-    let began = Instant::now();
-    let mut running = Vec::new();
-    // In this order, images first: in a single queue every question would wait for all of them.
-    for job in jobs {
-        let id = client.submit(job.spec(), job.pictures()?, true).await?;
-        let (client, line) = (client.clone(), progress.line(id, &job));
-        running.push(tokio::spawn(async move { finish(&client, id, job, &line).await }));
+async fn both(multi_queue: &PrivateDaemon, fifo: &PrivateDaemon, mix: Mix, out: &Path) -> anyhow::Result<()> {
+    let multi_queue = Client::connect(multi_queue.socket()).await?;
+    let fifo = Client::connect(fifo.socket()).await?;
+    let results = experiment::run(&multi_queue, &fifo, mix).await?;
+    if let Some(shown) = results.multi_queue.first() {
+        shown.finished.iter().try_for_each(|done| done.save(out))?;
+        report::sheet(&shown.finished, out)?;
     }
-    let mut finished = Vec::new();
-    for job in running {
-        finished.push(job.await.context("a task of the demo failed")??);
-    }
-    let makespan = began.elapsed();
-    progress.clear();
-    for done in &finished {
-        done.save(out)?;
-    }
-    report::sheet(&finished, out)?;
-    report::timings(&finished, makespan, out)?;
-    print!("{}", report::table(&finished, makespan));
-    let wrong: Vec<String> = finished.iter().filter_map(Finished::problem).collect();
+    report::timings(&results, out)?;
+    let report = Report::of(&results);
+    std::fs::write(out.join("report.json"), serde_json::to_vec_pretty(&report)?).context("cannot write report.json")?;
+    println!("{}", report.text());
+    println!("{}", report::quality(&results));
+    let jobs = || results.runs().flat_map(|run| &run.finished);
+    let wrong: Vec<String> = jobs().filter_map(Finished::problem).collect();
     if !wrong.is_empty() {
-        bail!("{} of {} results are not what they must be:\n{}", wrong.len(), finished.len(), wrong.join("\n"));
+        bail!("{} of {} results are not what they must be:\n{}", wrong.len(), jobs().count(), wrong.join("\n"));
     }
     Ok(())
-}
-
-/// Follows a job to its end.
-async fn finish(client: &Client, id: JobId, job: Job, line: &Line) -> anyhow::Result<Finished> {
-    let mut watch = client.watch(id).await?;
-    let mut last: Option<JobView> = None;
-    while let Some(update) = watch.next().await? {
-        line.show(&update);
-        if let Update::Done(view) = update {
-            last = Some(view);
-        }
-    }
-    let view = last.with_context(|| format!("job {id} ended without an outcome"))?;
-    let png = if view.spec.task.kind() == TaskKind::Vqa { None } else { client.fetch_bytes(id).await.ok() };
-    Ok(Finished { job, view, png })
 }
 
 /// Ctrl-C, a request to end, or a terminal that has been closed.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 
-use crate::config::Config;
+use crate::config::{Config, Policy};
 
 /// How long it may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,14 +24,15 @@ pub(super) struct PrivateDaemon {
 }
 
 impl PrivateDaemon {
-    /// Starts it and waits until it listens. Its log goes to `log`.
-    pub(super) async fn start(models: &Path, log: &Path) -> anyhow::Result<Self> {
+    /// Starts it with the default configuration but for the policy, and waits until it listens. Its log goes to `log`.
+    pub(super) async fn start(models: &Path, policy: Policy, log: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gpusched-").tempdir()?;
         let socket = directory.path().join("gpusched.sock");
         let config = Config {
             socket: socket.clone(),
             state_dir: directory.path().join("state"),
             models: vec![models.into()],
+            policy,
             ..Config::default()
         };
         let file = directory.path().join("gpusched.toml");

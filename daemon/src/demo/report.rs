@@ -1,28 +1,20 @@
-//! What the demo leaves behind: checked results, a table, a JSON of all timings, the pictures and a sheet of them.
+//! What the demo leaves behind: checked results, a JSON of all timings, the pictures and a sheet of them.
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use gpusched_shared::{JobState, JobView, Outcome};
+use gpusched_shared::{JobState, Outcome};
 use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 use serde_json::json;
 
 use super::checker::{SIDE, find};
+use super::experiment::{Finished, Results, Run};
 use super::jobs::Job;
 
 /// Pictures in a row of the sheet, and how much larger than life they are.
 const ROW: u32 = 5;
 const SCALE: u32 = 2;
-
-/// A job that has ended.
-pub(super) struct Finished {
-    pub(super) job: Job,
-    pub(super) view: JobView,
-    pub(super) png: Option<Vec<u8>>,
-}
 
 impl Finished {
     fn outcome(&self) -> Option<&Outcome> {
@@ -38,7 +30,7 @@ impl Finished {
     }
 
     /// What is wrong with the result, if anything: a job that did not succeed, a picture that is none, a wrong answer.
-    /// Whether a picture shows what was asked for is the model's affair and counted in the table instead.
+    /// Whether a picture shows what was asked for is the model's affair and counted instead.
     pub(super) fn problem(&self) -> Option<String> {
         let wrong = |what: String| Some(format!("  job {} ({}): {what}", self.view.id, self.job.text()));
         match (&self.job, self.outcome()) {
@@ -94,60 +86,35 @@ pub(super) fn sheet(finished: &[Finished], out: &Path) -> anyhow::Result<()> {
 }
 
 /// Every job's times, `timings.json`.
-pub(super) fn timings(finished: &[Finished], makespan: Duration, out: &Path) -> anyhow::Result<()> {
-    let jobs: Vec<_> = finished
-        .iter()
-        .map(|done| {
+pub(super) fn timings(results: &Results, out: &Path) -> anyhow::Result<()> {
+    let run = |run: &Run| {
+        let jobs = run.finished.iter().map(|done| {
             let view = &done.view;
             json!({
                 "job": view.id, "class": view.class, "task": view.spec.task.kind(), "text": done.job.text(),
-                "wait_ms": view.wait_ms, "run_ms": view.run_ms, "latency_ms": view.wait_ms + view.run_ms,
-                "submitted_unix_ms": view.submitted_unix_ms, "state": view.state,
+                "submitted_unix_ms": view.submitted_unix_ms, "wait_us": view.wait_us, "run_us": view.run_us,
+                "usage": view.usage, "state": view.state,
             })
-        })
-        .collect();
-    let document = json!({ "makespan_ms": makespan.as_millis() as u64, "jobs": jobs });
+        });
+        json!({ "makespan_ms": run.makespan.as_secs_f64() * 1e3, "jobs": jobs.collect::<Vec<_>>() })
+    };
+    let runs = |runs: &[Run]| runs.iter().map(run).collect::<Vec<_>>();
+    let document = json!({
+        "light_alone": runs(&results.light_alone), "heavy_alone": runs(&results.heavy_alone),
+        "multi_queue": runs(&results.multi_queue), "fifo": runs(&results.fifo), "probes": run(&results.probes),
+    });
     std::fs::write(out.join("timings.json"), serde_json::to_vec_pretty(&document)?).context("cannot write timings.json")
 }
 
-/// The table that the demo prints.
-pub(super) fn table(finished: &[Finished], makespan: Duration) -> String {
-    let mut table = String::new();
-    let mut line = |text: String| {
-        // A String takes everything.
-        let _ = writeln!(table, "{text}");
-    };
-    line(format!(
-        "{:<6} {:>5} {:>10} {:>10} {:>10} {:>10} {:>12}",
-        "class", "jobs", "wait mean", "wait max", "run mean", "run max", "latency mean"
-    ));
-    let mut classes: Vec<&str> = finished.iter().map(|done| done.view.class.as_str()).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    for class in classes {
-        let views: Vec<&JobView> = finished.iter().map(|done| &done.view).filter(|view| view.class == class).collect();
-        let mean =
-            |ms: fn(&JobView) -> u64| seconds(views.iter().map(|v| ms(v)).sum::<u64>() as f64 / views.len() as f64);
-        let most = |ms: fn(&JobView) -> u64| seconds(views.iter().map(|v| ms(v)).max().unwrap_or(0) as f64);
-        line(format!(
-            "{class:<6} {:>5} {:>10} {:>10} {:>10} {:>10} {:>12}",
-            views.len(),
-            mean(|v| v.wait_ms),
-            most(|v| v.wait_ms),
-            mean(|v| v.run_ms),
-            most(|v| v.run_ms),
-            mean(|v| v.wait_ms + v.run_ms)
-        ));
-    }
-    line(format!("makespan {}", seconds(makespan.as_secs_f64() * 1000.0)));
-    let images = finished.iter().filter(|done| matches!(done.job, Job::Image { .. }));
-    let (made, adhering) = images.fold((0, 0), |(made, good), done| (made + 1, good + u32::from(done.adheres())));
-    let questions = finished.len() - made;
-    let right = finished.iter().filter(|d| matches!(d.job, Job::Question { .. }) && d.problem().is_none()).count();
-    line(format!("{adhering} of {made} pictures show what was asked for, {right} of {questions} answers are right"));
-    table
-}
-
-fn seconds(ms: f64) -> String {
-    format!("{:.3} s", ms / 1000.0)
+/// How many pictures show what was asked for, and how many answers are right, over all runs.
+pub(super) fn quality(results: &Results) -> String {
+    let all = || results.runs().flat_map(|run| &run.finished);
+    let (images, questions): (Vec<_>, Vec<_>) = all().partition(|done| done.is_image());
+    let good = images.iter().filter(|done| done.adheres()).count();
+    let right = questions.iter().filter(|done| done.problem().is_none()).count();
+    format!(
+        "{good} of {} pictures show what was asked for, {right} of {} answers are right",
+        images.len(),
+        questions.len()
+    )
 }

@@ -7,27 +7,27 @@
 //! signals, timer ─▶┘
 //! ```
 //!
-//! It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
+//! Where to look: [`effects`] is what the scheduler wants done, [`news`] what the engine says, [`questions`] what sessions
+//! ask. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 
+mod effects;
+mod news;
 mod questions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use gpusched_core::{Catalog, Effect, Input, JobRecord, LaneId, ModelInfo, Scheduler, Ticket, Time};
-use gpusched_engine::{Command, Engine, Event, Failure, ModelReport, Product, Stage};
-use gpusched_shared::{JobId, Outcome, Rejection, Update};
+use gpusched_core::{Input, JobRecord, Scheduler, Ticket, Time, Unfinished};
+use gpusched_engine::{Engine, Event, Failure};
+use gpusched_shared::{JobId, Outcome, Update};
 use tokio::sync::{mpsc, watch};
 
 use crate::blobs::Blobs;
-use crate::journal::{Entry, Journal, Reply as JournalReply};
+use crate::journal::{Journal, Reply as JournalReply};
 use crate::server::{Ask, Reply};
-
-/// Diffusion steps and guidance (in thousandths) where none are asked for: for distilled models and for others.
-const DISTILLED: (u32, u32) = (4, 1000);
-const UNDISTILLED: (u32, u32) = (20, 3000);
+use crate::telemetry::preemption::Preemption;
 
 /// How long jobs that are told to leave get to come to a yield point when the daemon ends.
 const TO_NEXT_YIELD_POINT: Duration = Duration::from_secs(5);
@@ -68,7 +68,6 @@ enum Happening {
 /// See the [module's documentation](self).
 pub struct Driver {
     scheduler: Scheduler,
-    catalog: Catalog,
     engine: Engine,
     journal: Journal,
     blobs: Arc<Blobs>,
@@ -78,7 +77,8 @@ pub struct Driver {
     next_ticket: u64,
     /// News of live jobs that somebody watches.
     watchers: HashMap<JobId, watch::Sender<Update>>,
-    resident: Vec<String>,
+    /// How fast each class makes way, in the order of the classes.
+    preemption: Vec<Preemption>,
     /// Pictures that the blocking pool has stored.
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
     started: Instant,
@@ -109,10 +109,9 @@ impl Driver {
         lanes: Vec<String>,
         stop_timeout: Duration,
     ) -> Self {
-        let catalog = Catalog::new(engine.models().into_iter().map(model_info).collect());
         Self {
+            preemption: vec![Preemption::default(); scheduler.plan().classes().len()],
             scheduler,
-            catalog,
             engine,
             journal,
             blobs,
@@ -120,7 +119,6 @@ impl Driver {
             tickets: HashMap::new(),
             next_ticket: 0,
             watchers: HashMap::new(),
-            resident: Vec::new(),
             stored: mpsc::channel(64),
             started: Instant::now(),
             stop_timeout,
@@ -130,11 +128,13 @@ impl Driver {
 
     /// Puts jobs of an earlier run back. Call before [`run`](Self::run).
     pub fn restore(&mut self, records: Vec<JobRecord>) {
-        for record in records {
+        let jobs = records.into_iter().map(|record| {
             tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
             let age_ms = unix_ms().saturating_sub(record.submitted_unix_ms);
-            self.input(Input::Restore { record, age_ms });
-        }
+            Unfinished { record, age_ms }
+        });
+        let jobs = jobs.collect();
+        self.input(Input::Restore(jobs));
     }
 
     /// Runs until told to stop.
@@ -172,7 +172,7 @@ impl Driver {
             Happening::Journal(JournalReply::RecordFailed(job, why)) => self.input(Input::RecordFailed(job, why)),
             Happening::Journal(JournalReply::Concluded(job)) => self.input(Input::Concluded(job)),
             Happening::Journal(JournalReply::Poisoned(why)) => return Err(DriverError::JournalPoisoned(why)),
-            Happening::Stored(job, outcome) => self.input(Input::Finished(job, outcome)),
+            Happening::Stored(job, outcome) => self.input(Input::Stored(job, outcome)),
             Happening::Timer => self.timer(),
             Happening::Stop => self.stop(),
             Happening::Died(thread) => return Err(DriverError::ThreadDied(thread)),
@@ -194,113 +194,13 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) -> Option<Input> {
-        match effect {
-            Effect::Record(record) => self.journal.write(Entry::Submission(record)),
-            Effect::Accept(ticket, job) => self.reply(ticket, Ok(job)),
-            Effect::Reject(ticket, rejection) => self.reply(ticket, Err(rejection)),
-            Effect::Launch { job, attempt, lane: LaneId(lane), spec, pictures } => {
-                let name = self.lanes.get(lane).cloned().unwrap_or_default();
-                tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
-                self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms: unix_ms() });
-                let pictures = pictures.iter().map(|blob| self.blobs.path(blob.hash)).collect();
-                let refused = self.engine.command(Command::Run { job, lane, stage: Stage { spec, pictures } }).err();
-                return refused.map(|failure| Input::Finished(job, failed(failure)));
-            }
-            Effect::Stop(job) => {
-                // Stop is never refused: a job that is not running has ended, and says so itself.
-                let _ = self.engine.command(Command::Stop(job));
-            }
-            Effect::Conclude { job, outcome, wait_ms, run_ms } => {
-                tracing::info!(
-                    JOB_ID = job.0,
-                    OUTCOME = outcome.word(),
-                    WAIT_MS = wait_ms,
-                    RUN_MS = run_ms,
-                    "ended{}",
-                    if let Outcome::Failed { kind, message } = &outcome {
-                        format!(": {kind}: {message}")
-                    } else {
-                        String::new()
-                    }
-                );
-                self.journal.write(Entry::Outcome { job, outcome, wait_ms, run_ms, unix_ms: unix_ms() });
-            }
-            Effect::Advanced => self.tell_places(),
-            Effect::Tell(job, update) => {
-                let last = matches!(update, Update::Done(_));
-                if let Some(news) = self.watchers.get(&job) {
-                    news.send_replace(update);
-                }
-                if last {
-                    self.watchers.remove(&job);
-                }
-            }
-        }
-        None
-    }
-
-    fn reply(&mut self, ticket: Ticket, answer: Result<JobId, Rejection>) {
-        if let Some(reply) = self.tickets.remove(&ticket) {
-            let _ = reply.send(answer);
-        }
-    }
-
-    /// Tells those who watch waiting jobs how many go before theirs, and forgets jobs that nobody watches any more.
-    fn tell_places(&mut self) {
-        self.watchers.retain(|_, news| news.receiver_count() > 0);
-        if self.watchers.is_empty() {
-            return;
-        }
-        for (job, ahead) in self.scheduler.places() {
-            if let Some(news) = self.watchers.get(&job) {
-                let place = Update::Queued { ahead };
-                news.send_if_modified(|update| {
-                    *update != place && {
-                        *update = place;
-                        true
-                    }
-                });
-            }
-        }
-    }
-
-    fn engine_event(&mut self, event: Event) {
-        match event {
-            Event::Started(job) => self.input(Input::Started(job)),
-            Event::Progress(job, activity) => self.input(Input::Progress(job, activity)),
-            Event::Interrupted(job) => self.input(Input::Interrupted(job)),
-            Event::Loaded(model) => {
-                tracing::info!(MODEL = model, "loaded");
-                self.resident.push(model);
-            }
-            Event::Finished(job, Ok(Product::Answers(answers))) => {
-                self.input(Input::Finished(job, Outcome::Answers(answers)));
-            }
-            Event::Finished(job, Err(failure)) => self.input(Input::Finished(job, failed(failure))),
-            Event::Finished(job, Ok(Product::Image { png, size, truncated_tokens })) => {
-                let (blobs, stored) = (Arc::clone(&self.blobs), self.stored.0.clone());
-                tokio::task::spawn_blocking(move || {
-                    let outcome = match blobs.put(&png) {
-                        Ok(blob) => Outcome::Image { blob, size, truncated_tokens },
-                        Err(e) => failed(Failure {
-                            kind: gpusched_shared::FailureKind::Engine,
-                            message: format!("cannot store the picture: {e}"),
-                        }),
-                    };
-                    let _ = stored.blocking_send((job, outcome));
-                });
-            }
-        }
-    }
-
     fn stop(&mut self) {
         let patience = Instant::now() + self.stop_timeout;
         match self.stopping {
             Stopping::No => {
                 tracing::info!("stopping: running jobs have {} s to finish", self.stop_timeout.as_secs());
                 self.stopping = Stopping::Draining(patience);
-                self.input(Input::Drain);
+                self.input(Input::Leave);
             }
             Stopping::Draining(_) => self.abandon(),
             Stopping::Abandoning(_) => {}
@@ -331,7 +231,7 @@ impl Driver {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let deadline = self.scheduler.next_timer().map(|at| self.started + Duration::from_millis(at.0));
+        let deadline = self.scheduler.next_timer().map(|at| self.started + Duration::from_micros(at.0));
         let stopping = match self.stopping {
             Stopping::No => None,
             Stopping::Draining(until) | Stopping::Abandoning(until) => Some(until),
@@ -340,7 +240,7 @@ impl Driver {
     }
 
     fn now(&self) -> Time {
-        Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Time(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
 
@@ -352,21 +252,6 @@ async fn sleep_until(timer: Option<Instant>) {
 
 fn failed(failure: Failure) -> Outcome {
     Outcome::Failed { kind: failure.kind, message: failure.message }
-}
-
-fn model_info(report: ModelReport) -> ModelInfo {
-    let (default_steps, default_guidance_milli) = if report.distilled { DISTILLED } else { UNDISTILLED };
-    ModelInfo {
-        name: report.name,
-        kind: report.kind,
-        tasks: report.tasks,
-        bytes: report.bytes,
-        default_size: report.default_size,
-        size_multiple: report.size_multiple,
-        max_pixels: report.max_pixels,
-        default_steps,
-        default_guidance_milli,
-    }
 }
 
 fn unix_ms() -> u64 {

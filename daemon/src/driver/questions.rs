@@ -4,7 +4,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use gpusched_core::{Input, Ticket};
-use gpusched_shared::{BlobRef, JobId, JobState, JobView, ModelView, Outcome, Rejection, StatusView, Uid, Update};
+use gpusched_shared::{
+    BlobRef, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView, Rejection, RouteView,
+    StatusView, Uid, Update,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::{Driver, unix_ms};
@@ -16,7 +19,7 @@ impl Driver {
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Submit { peer, session, spec, pictures, attached, reply } => {
-                let resolved = random_seed().and_then(|seed| self.catalog.resolve(spec, seed));
+                let resolved = random_seed().and_then(|seed| self.scheduler.catalog().resolve(spec, seed));
                 let spec = match resolved {
                     Ok(spec) => spec,
                     Err(rejection) => return drop(reply.send(Err(rejection))),
@@ -58,6 +61,42 @@ impl Driver {
                 }
             },
             Ask::Status(peer, reply) => drop(reply.send(Ok(self.status(peer)))),
+            Ask::Explain(peer, job, reply) => match self.live(peer, job) {
+                Some(Ok(_)) => match self.scheduler.explain(job, self.now()) {
+                    Some(explanation) => drop(reply.send(Ok(explanation))),
+                    None => drop(reply.send(Err(Rejection::NoSuchJob { job }))),
+                },
+                Some(Err(rejection)) => drop(reply.send(Err(rejection))),
+                None => {
+                    self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))))
+                }
+            },
+            Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
+            Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
+            Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {
+                Some(Ok(_)) => {
+                    tracing::info!(JOB_ID = job.0, CLIENT_UID = peer.uid, PRIORITY = priority, "set priority");
+                    self.input(Input::SetPriority(job, priority));
+                    let view = self.scheduler.view(job, self.now());
+                    drop(reply.send(view.ok_or(Rejection::NoSuchJob { job })));
+                }
+                Some(Err(rejection)) => drop(reply.send(Err(rejection))),
+                None => {
+                    self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))))
+                }
+            },
+            Ask::Pause { peer, class, paused, reply } => {
+                let answer = self.pause(peer, &class, paused);
+                drop(reply.send(answer));
+            }
+            Ask::Drain(peer, on, reply) => {
+                let answer = admin(peer, "drain the daemon").map(|()| {
+                    tracing::info!(CLIENT_UID = peer.uid, "drain {}", if on { "on" } else { "off" });
+                    self.input(Input::Drain(on));
+                    self.status(peer)
+                });
+                drop(reply.send(answer));
+            }
             Ask::Closed(session) => self.input(Input::SessionClosed(session)),
         }
     }
@@ -87,7 +126,7 @@ impl Driver {
             Some(Ok(view)) => {
                 let update = match view.state {
                     JobState::Queued { ahead } => Update::Queued { ahead },
-                    JobState::Running { lane, activity } => Update::Running { lane, activity },
+                    JobState::Running { lane, activity, parked } => Update::Running { lane, activity, parked },
                     JobState::Done(_) => Update::Done(view),
                 };
                 let news = self.watchers.entry(job).or_insert_with(|| watch::Sender::new(update)).subscribe();
@@ -126,6 +165,35 @@ impl Driver {
         });
     }
 
+    /// What waits and runs; of others' jobs only that there are some.
+    fn queue(&self, peer: Peer) -> Vec<QueueView> {
+        let places = self.scheduler.queue(self.now()).into_iter().map(|(owner, place)| {
+            if peer.may_touch(owner) {
+                place
+            } else {
+                QueueView { job: JobId(0), priority: 0, model: String::new(), ..place }
+            }
+        });
+        places.collect()
+    }
+
+    fn route(&self, peer: Peer, spec: JobSpec) -> Result<RouteView, Rejection> {
+        let spec = self.scheduler.catalog().resolve(spec, 0)?;
+        Ok(self.scheduler.route(&spec, peer.uid))
+    }
+
+    fn pause(&mut self, peer: Peer, name: &str, paused: bool) -> Result<StatusView, Rejection> {
+        admin(peer, if paused { "pause a class" } else { "resume a class" })?;
+        let plan = self.scheduler.plan();
+        let class = plan.class_named(name).ok_or_else(|| {
+            let names: Vec<&str> = plan.classes().iter().map(|class| class.name.as_str()).collect();
+            Rejection::NoSuchClass { name: name.to_owned(), available: names.join(", ") }
+        })?;
+        tracing::info!(CLASS = name, CLIENT_UID = peer.uid, "{}", if paused { "paused" } else { "resumed" });
+        self.input(Input::Pause { class, paused });
+        Ok(self.status(peer))
+    }
+
     fn status(&self, peer: Peer) -> StatusView {
         let now = self.now();
         let mut lanes = self.scheduler.lanes();
@@ -134,21 +202,44 @@ impl Driver {
             let foreign = |job: &JobId| self.scheduler.view(*job, now).is_none_or(|view| !peer.may_touch(view.uid));
             lane.job = lane.job.map(|job| if foreign(&job) { JobId(0) } else { job });
         }
-        let models = self.catalog.models().iter().map(|model| ModelView {
+        let models = self.scheduler.catalog().models().iter().map(|model| ModelView {
             name: model.name.clone(),
             kind: model.kind.clone(),
             bytes: model.bytes,
-            resident: self.resident.contains(&model.name),
+            resident: self.scheduler.holders(&model.name),
         });
+        let mut classes = self.scheduler.classes();
+        for (class, counted) in classes.iter_mut().zip(self.engine.memory()) {
+            let (live_bytes, peak_bytes) = (counted.live_bytes, counted.peak_bytes);
+            class.partition = PartitionView { live_bytes, peak_bytes, ..class.partition };
+        }
+        let preemption = self
+            .scheduler
+            .refusals()
+            .map(|(class, refused)| self.preemption[class].view(&classes[class].name, refused));
+        let preemption = preemption.collect();
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: now.0,
+            uptime_ms: now.0 / 1000,
             draining: self.scheduler.is_draining(),
-            classes: self.scheduler.classes(),
+            classes,
             lanes,
             models: models.collect(),
+            preemption,
         }
     }
+}
+
+fn admin(peer: Peer, action: &str) -> Result<(), Rejection> {
+    if peer.admin { Ok(()) } else { Err(Rejection::NotAllowed { action: action.to_owned() }) }
+}
+
+fn ended(view: &JobView) -> Rejection {
+    let state = match &view.state {
+        JobState::Done(outcome) => outcome.word(),
+        JobState::Queued { .. } | JobState::Running { .. } => "running",
+    };
+    Rejection::HasEnded { job: view.id, state: state.to_owned() }
 }
 
 fn open(blobs: &Blobs, view: &JobView) -> Result<(BlobRef, File), Rejection> {

@@ -10,11 +10,13 @@ mod store;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use gpusched_core::JobRecord;
-use gpusched_shared::{JobId, JobView, Outcome, Uid};
+use gpusched_core::{JobRecord, Measurement};
+use gpusched_engine::Memory;
+use gpusched_shared::{JobId, JobView, Outcome, Uid, Usage};
 use tokio::sync::{mpsc, oneshot};
 
 use store::Store;
@@ -54,7 +56,9 @@ pub enum JournalError {
 #[derive(Debug)]
 pub enum Entry {
     /// A submission; answered with [`Reply::Recorded`] or [`Reply::RecordFailed`].
-    Submission(JobRecord),
+    Submission(Arc<JobRecord>),
+    /// The record of a job has changed.
+    Amendment(Arc<JobRecord>),
     /// A lane has been given the job.
     Attempt {
         /// The job.
@@ -72,10 +76,25 @@ pub enum Entry {
         job: JobId,
         /// How.
         outcome: Outcome,
-        /// How long it waited.
-        wait_ms: u64,
-        /// How long it ran.
-        run_ms: u64,
+        /// How long it waited, in microseconds.
+        wait_us: u64,
+        /// How long lanes held it, in microseconds.
+        run_us: u64,
+        /// What its lanes measured.
+        usage: Usage,
+        /// Wall-clock time.
+        unix_ms: u64,
+    },
+    /// What jobs of a shape were measured to need; replaces what was known of it.
+    Footprint(Measurement),
+    /// The memory of a class was flushed.
+    Flush {
+        /// The class.
+        class: String,
+        /// Memory before.
+        before: Memory,
+        /// Memory after.
+        after: Memory,
         /// Wall-clock time.
         unix_ms: u64,
     },
@@ -122,6 +141,8 @@ enum Message {
 pub struct Recovered {
     /// Jobs that had not ended, oldest first.
     pub unfinished: Vec<JobRecord>,
+    /// What jobs were measured to need.
+    pub footprints: Vec<Measurement>,
     /// One above the highest job number ever given.
     pub next_id: JobId,
 }

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 /// Migrations in order; the database's `user_version` counts how many it has seen.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE jobs (
         id INTEGER PRIMARY KEY,
         uid INTEGER NOT NULL,
@@ -25,7 +26,34 @@ const MIGRATIONS: &[&str] = &["
         started_unix_ms INTEGER NOT NULL,
         PRIMARY KEY (job, attempt)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE jobs RENAME COLUMN wait_ms TO wait_us;
+    ALTER TABLE jobs RENAME COLUMN run_ms TO run_us;
+    UPDATE jobs SET wait_us = wait_us * 1000, run_us = run_us * 1000;
+    ALTER TABLE jobs ADD COLUMN usage TEXT;   -- JSON of Usage; null before this version
+    UPDATE jobs SET outcome = '{\"expired\":{\"limit\":\"deadline\"}}' WHERE outcome = '\"expired\"';
+    CREATE TABLE footprints (
+        model TEXT NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        pictures INTEGER NOT NULL,
+        peak_bytes INTEGER NOT NULL,
+        step_us INTEGER NOT NULL,
+        runs INTEGER NOT NULL,
+        PRIMARY KEY (model, width, height, pictures)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE flushes (                    -- memory before and after; live is the partition's, resident the process's
+        unix_ms INTEGER NOT NULL,
+        class TEXT NOT NULL,
+        live_before INTEGER NOT NULL,
+        live_after INTEGER NOT NULL,
+        resident_before INTEGER NOT NULL,
+        resident_after INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX flushes_by_time ON flushes (unix_ms);
+",
+];
 
 /// The newest schema version.
 pub(super) fn newest() -> i64 {

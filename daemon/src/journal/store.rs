@@ -6,13 +6,14 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use gpusched_core::JobRecord;
-use gpusched_shared::{JobId, JobState, JobView, Outcome, Uid};
+use gpusched_core::{JobRecord, Measurement};
+use gpusched_shared::{JobId, JobState, JobView, Outcome, Uid, Usage};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Entry, JournalError, Query, Recovered, Reply, schema};
 
-const COLUMNS: &str = "record, attempts, outcome, wait_ms, run_ms";
+const COLUMNS: &str = "record, attempts, outcome, wait_us, run_us, usage";
 
 pub(super) struct Store {
     connection: Connection,
@@ -50,7 +51,26 @@ impl Store {
             Ok(JobRecord { attempts: row.get(1)?, ..record })
         })?;
         let unfinished = rows.collect::<Result<_, _>>()?;
-        Ok(Recovered { unfinished, next_id: JobId(last.map_or(1, |last| last.unsigned_abs() + 1)) })
+        let footprints = self.footprints()?;
+        Ok(Recovered { unfinished, footprints, next_id: JobId(last.map_or(1, |last| last.unsigned_abs() + 1)) })
+    }
+
+    fn footprints(&self) -> rusqlite::Result<Vec<Measurement>> {
+        let columns = "model, width, height, pictures, peak_bytes, step_us, runs";
+        let mut statement = self.connection.prepare(&format!("SELECT {columns} FROM footprints"))?;
+        let rows = statement.query_map([], |row| {
+            let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Measurement {
+                model: row.get(0)?,
+                width: row.get(1)?,
+                height: row.get(2)?,
+                pictures: row.get(3)?,
+                peak_bytes: number(4)?,
+                step_us: number(5)?,
+                runs: number(6)?,
+            })
+        })?;
+        rows.collect()
     }
 
     /// Writes a group of entries in one transaction and says what became of them.
@@ -71,7 +91,7 @@ impl Store {
         let power = entries.iter().any(|entry| match entry {
             Entry::Submission(record) => self.power_durable.contains(&record.class),
             Entry::Outcome { .. } => true,
-            Entry::Attempt { .. } => false,
+            Entry::Amendment(_) | Entry::Attempt { .. } | Entry::Footprint(_) | Entry::Flush { .. } => false,
         });
         // FULL syncs the log at commit; with NORMAL the next commit with FULL, or a checkpoint, does.
         self.connection.pragma_update(None, "synchronous", if power { "FULL" } else { "NORMAL" })?;
@@ -125,9 +145,12 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
                 integer(record.id.0),
                 record.uid,
                 record.class,
-                text(record)?,
+                text(&**record)?,
                 integer(record.submitted_unix_ms)
             ])?,
+        Entry::Amendment(record) => transaction
+            .prepare_cached("UPDATE jobs SET record = ?2 WHERE id = ?1")?
+            .execute(params![integer(record.id.0), text(&**record)?])?,
         Entry::Attempt { job, attempt, lane, unix_ms } => {
             transaction
                 .prepare_cached("UPDATE jobs SET attempts = ?2 WHERE id = ?1")?
@@ -136,12 +159,40 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
                 .prepare_cached("INSERT INTO attempts (job, attempt, lane, started_unix_ms) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![integer(job.0), attempt, lane, integer(*unix_ms)])?
         }
-        Entry::Outcome { job, outcome, wait_ms, run_ms, unix_ms } => transaction
+        Entry::Outcome { job, outcome, wait_us, run_us, usage, unix_ms } => transaction
             .prepare_cached(
-                "UPDATE jobs SET outcome = ?2, wait_ms = ?3, run_ms = ?4, ended_unix_ms = ?5 \
+                "UPDATE jobs SET outcome = ?2, wait_us = ?3, run_us = ?4, usage = ?5, ended_unix_ms = ?6 \
                  WHERE id = ?1 AND outcome IS NULL",
             )?
-            .execute(params![integer(job.0), text(outcome)?, integer(*wait_ms), integer(*run_ms), integer(*unix_ms)])?,
+            .execute(params![
+                integer(job.0),
+                text(outcome)?,
+                integer(*wait_us),
+                integer(*run_us),
+                text(usage)?,
+                integer(*unix_ms)
+            ])?,
+        Entry::Footprint(kept) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO footprints VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                kept.model,
+                kept.width,
+                kept.height,
+                kept.pictures,
+                integer(kept.peak_bytes),
+                integer(kept.step_us),
+                integer(kept.runs)
+            ])?,
+        Entry::Flush { class, before, after, unix_ms } => {
+            transaction.prepare_cached("INSERT INTO flushes VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                integer(*unix_ms),
+                class,
+                integer(before.live_bytes),
+                integer(after.live_bytes),
+                integer(before.resident_bytes),
+                integer(after.resident_bytes)
+            ])?
+        }
     };
     Ok(())
 }
@@ -149,7 +200,7 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
 fn done(entry: &Entry) -> Option<Reply> {
     match entry {
         Entry::Submission(record) => Some(Reply::Recorded(record.id)),
-        Entry::Attempt { .. } => None,
+        Entry::Amendment(_) | Entry::Attempt { .. } | Entry::Footprint(_) | Entry::Flush { .. } => None,
         Entry::Outcome { job, .. } => Some(Reply::Concluded(*job)),
     }
 }
@@ -157,7 +208,7 @@ fn done(entry: &Entry) -> Option<Reply> {
 fn failed(entry: Entry, why: &str) -> Option<Reply> {
     match entry {
         Entry::Submission(record) => Some(Reply::RecordFailed(record.id, format!("the journal failed: {why}"))),
-        Entry::Attempt { .. } => None,
+        Entry::Amendment(_) | Entry::Attempt { .. } | Entry::Footprint(_) | Entry::Flush { .. } => None,
         Entry::Outcome { .. } => Some(Reply::Poisoned(why.to_owned())),
     }
 }
@@ -165,7 +216,8 @@ fn failed(entry: Entry, why: &str) -> Option<Reply> {
 fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
     let record: JobRecord = json(row, 0)?;
     let outcome: Outcome = json(row, 2)?;
-    let milliseconds = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+    let usage: Usage = if row.get_ref(5)? == ValueRef::Null { Usage::default() } else { json(row, 5)? };
+    let microseconds = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
     Ok(JobView {
         id: record.id,
         uid: record.uid,
@@ -175,8 +227,9 @@ fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
         state: JobState::Done(outcome),
         attempts: row.get(1)?,
         submitted_unix_ms: record.submitted_unix_ms,
-        wait_ms: milliseconds(3)?,
-        run_ms: milliseconds(4)?,
+        wait_us: microseconds(3)?,
+        run_us: microseconds(4)?,
+        usage,
     })
 }
 

@@ -12,7 +12,9 @@ use std::fs::File;
 use std::sync::Arc;
 
 use gpusched_core::SessionId;
-use gpusched_shared::{BlobRef, JobId, JobSpec, JobView, Rejection, StatusView, Uid, Update};
+use gpusched_shared::{
+    BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Uid, Update,
+};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::blobs::Blobs;
@@ -59,6 +61,27 @@ pub enum Ask {
     Fetch(Peer, JobId, Reply<(BlobRef, File)>),
     /// Asks how the daemon is.
     Status(Peer, Reply<StatusView>),
+    /// Asks why a job is where it is.
+    Explain(Peer, JobId, Reply<Explanation>),
+    /// Asks what waits and runs.
+    Queue(Peer, Reply<Vec<QueueView>>),
+    /// Asks where a job would go.
+    Route(Peer, JobSpec, Reply<RouteView>),
+    /// Asks to change a job's priority among its owner's.
+    SetPriority(Peer, JobId, i8, Reply<JobView>),
+    /// Asks not to start jobs of a class any more, or to start them again.
+    Pause {
+        /// Who asks.
+        peer: Peer,
+        /// The class.
+        class: String,
+        /// Whether it is to be paused.
+        paused: bool,
+        /// Gets what has become of the daemon.
+        reply: Reply<StatusView>,
+    },
+    /// Asks to take no new jobs, or to take them again.
+    Drain(Peer, bool, Reply<StatusView>),
     /// A connection has ended.
     Closed(SessionId),
 }

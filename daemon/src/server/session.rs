@@ -11,6 +11,7 @@ use std::time::Duration;
 use gpusched_core::SessionId;
 use gpusched_shared::frame::{Frame, MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, Writer, split};
+use gpusched_shared::spec::{PRIORITY, within};
 use gpusched_shared::{
     JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
 };
@@ -25,6 +26,8 @@ use super::{Ask, Context, Reply, pictures};
 const QUEUED_RESPONSES: usize = 16;
 /// Jobs on one page of a list, at most.
 const PAGE: u32 = 100;
+/// Places of the queues that are told at once; with the longest names they fit into a frame.
+const QUEUE_PAGE: usize = 3000;
 
 /// A response on its way out, and the file that goes with it.
 type Outgoing = (RequestId, Response, Option<File>);
@@ -230,6 +233,39 @@ impl Client {
             }
             Request::Status => {
                 let status = self.ask(|reply| Ask::Status(peer, reply)).await?;
+                self.say(id, Response::Status(status)).await;
+                Ok(())
+            }
+            Request::Explain(job) => {
+                let explanation = self.ask(|reply| Ask::Explain(peer, job, reply)).await?;
+                self.say(id, Response::Explanation(explanation)).await;
+                Ok(())
+            }
+            Request::Queue => {
+                let mut queue = self.ask(|reply| Ask::Queue(peer, reply)).await?;
+                queue.truncate(QUEUE_PAGE);
+                self.say(id, Response::Queue(queue)).await;
+                Ok(())
+            }
+            Request::Route(spec) => {
+                spec.validate(*spec.task.pictures().start())?;
+                let route = self.ask(|reply| Ask::Route(peer, spec, reply)).await?;
+                self.say(id, Response::Route(route)).await;
+                Ok(())
+            }
+            Request::SetPriority { job, priority } => {
+                within("priority", priority, PRIORITY)?;
+                let view = self.ask(|reply| Ask::SetPriority(peer, job, priority, reply)).await?;
+                self.say(id, Response::Job(view)).await;
+                Ok(())
+            }
+            Request::Pause { class, paused } => {
+                let status = self.ask(|reply| Ask::Pause { peer, class, paused, reply }).await?;
+                self.say(id, Response::Status(status)).await;
+                Ok(())
+            }
+            Request::Drain(on) => {
+                let status = self.ask(|reply| Ask::Drain(peer, on, reply)).await?;
                 self.say(id, Response::Status(status)).await;
                 Ok(())
             }

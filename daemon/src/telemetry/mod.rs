@@ -1,5 +1,7 @@
 //! Logs: to the journal where systemd has connected it, as lines on stderr elsewhere.
 
+pub mod preemption;
+
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
 

@@ -25,11 +25,20 @@ pub(crate) struct Setup {
     pub(crate) stop_timeout_s: u64,
     /// Lines of `[limits]`.
     pub(crate) limits: &'static str,
+    pub(crate) policy: &'static str,
+    /// Further lines of the heavy class.
+    pub(crate) heavy: &'static str,
+    /// Further lines of the light class.
+    pub(crate) light: &'static str,
 }
+
+/// Classes as they are by default, but for the lines that are always there.
+const HEAVY: &str = "partition = \"50%\"\nnice = 10\nflush = \"before_each\"\ngate = \"block\"";
+const LIGHT: &str = "partition = \"20%\"\nlanes = 4\npriority = 10";
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { queue: 1000, stop_timeout_s: 60, limits: "" }
+        Self { queue: 1000, stop_timeout_s: 60, limits: "", policy: "multi-queue", heavy: HEAVY, light: LIGHT }
     }
 }
 
@@ -49,13 +58,14 @@ impl Home {
 
     /// Writes a configuration file for a socket and a state directory of these names; its path.
     pub(crate) fn configure(&self, setup: &Setup, name: &str, socket: &str, state: &str) -> PathBuf {
-        let Setup { queue, stop_timeout_s, limits } = setup;
+        let Setup { queue, stop_timeout_s, limits, policy, heavy, light } = setup;
         let (socket, state) = (self.file(socket), self.file(state));
         let text = format!(
-            "socket = {socket:?}\nstate_dir = {state:?}\nmodels = [{:?}, {:?}]\nstop_timeout_s = {stop_timeout_s}\n\n\
+            "socket = {socket:?}\nstate_dir = {state:?}\nmodels = [{:?}, {:?}]\nstop_timeout_s = {stop_timeout_s}\n\
+             policy = {policy:?}\n\n\
              [limits]\n{limits}\n\n\
-             [[class]]\nname = \"heavy\"\nqueue = {queue}\n\n\
-             [[class]]\nname = \"light\"\ndurability = \"process\"\n\n\
+             [[class]]\nname = \"heavy\"\nqueue = {queue}\n{heavy}\n\n\
+             [[class]]\nname = \"light\"\ndurability = \"process\"\n{light}\n\n\
              [[route]]\ntask = \"vqa\"\nclass = \"light\"\n\n\
              [[route]]\nclass = \"heavy\"\n",
             models(),

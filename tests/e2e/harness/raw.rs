@@ -8,7 +8,7 @@ use std::path::Path;
 use gpusched_client::shared::codec::{decode, encode};
 use gpusched_client::shared::frame::{Frame, MAX_RESPONSE};
 use gpusched_client::shared::socket::{Reader, Writer, split};
-use gpusched_client::shared::{Rejection, Request, RequestId, Response};
+use gpusched_client::shared::{Rejection, Request, RequestId, Response, VERSION_MAX, VERSION_MIN};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::runtime::{Builder, Runtime};
 
@@ -39,8 +39,8 @@ impl Raw {
     /// Connects, and says Hello as it should be said.
     pub(crate) fn greet(socket: &Path) -> Self {
         let mut raw = Self::connect(socket);
-        let welcome = raw.ask(&hello(1, 1), &[]);
-        assert!(matches!(welcome, Response::Welcome { version: 1, .. }), "{welcome:?}");
+        let welcome = raw.ask(&hello(VERSION_MIN, VERSION_MAX), &[]);
+        assert!(matches!(welcome, Response::Welcome { version: VERSION_MAX, .. }), "{welcome:?}");
         raw
     }
 

@@ -1,12 +1,17 @@
 //! The configuration file. Every key has a default, unknown keys are refused, and `gpuschedd --check-config` says what is
 //! wrong before a restart does.
 
+mod class;
+mod device_memory;
+
+pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use gpusched_core::{Class, Plan, PlanError, Route};
-use gpusched_engine::LaneSpec;
-use gpusched_shared::{SYSTEM_SOCKET, TaskKind};
+use gpusched_core::{Plan, PlanError, Quotas};
+use gpusched_engine::{LaneSpec, PartitionSpec};
+use gpusched_shared::{Bytes, SYSTEM_SOCKET, TaskKind};
 use serde::{Deserialize, Serialize};
 
 /// Where the system's daemon looks for its configuration.
@@ -24,6 +29,8 @@ pub struct Config {
     pub models: Vec<PathBuf>,
     /// Seconds that running jobs get to finish when the daemon is told to stop.
     pub stop_timeout_s: u64,
+    /// How waiting jobs are started: `multi-queue` or `fifo`.
+    pub policy: Policy,
     /// Bounds on clients.
     pub limits: Limits,
     /// Service classes.
@@ -50,83 +57,53 @@ pub struct Limits {
     pub picture_timeout_s: u64,
     /// Picture files read at once.
     pub picture_readers: u32,
+    /// Jobs of one uid that wait; 0 is no limit. More are refused.
+    pub queued_per_uid: u32,
+    /// Jobs of one uid that run; 0 is no limit. More wait.
+    pub running_per_uid: u32,
+    /// Jobs of one connection that have not ended; 0 is no limit. More are refused.
+    pub jobs_per_connection: u32,
 }
 
-/// A service class.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClassConfig {
-    /// Its name.
-    pub name: String,
-    /// How many of its jobs run at once.
-    #[serde(default = "one")]
-    pub lanes: u32,
-    /// Threads of each lane's compute pool.
-    #[serde(default = "one")]
-    pub threads: u32,
-    /// How many jobs may wait.
-    #[serde(default = "default_queue")]
-    pub queue: u32,
-    /// What survives what: `power` or `process`.
-    #[serde(default)]
-    pub durability: Durability,
-}
-
-/// What an acknowledged job survives.
+/// How waiting jobs are started. See [`gpusched_core::Policy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// Loss of power: the journal is synced before the acknowledgement.
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Each class by itself; light work overtakes heavy work.
     #[default]
-    Power,
-    /// Death of the daemon: the journal is written before the acknowledgement and synced soon after.
-    Process,
-}
-
-/// A routing rule. What is left out matches everything.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteConfig {
-    /// Only this task: `txt2img`, `img2img` or `vqa`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskKind>,
-    /// Only this model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// The class it goes to.
-    pub class: String,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn default_queue() -> u32 {
-    1000
+    MultiQueue,
+    /// One queue for everything, one job at a time.
+    Fifo,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-        let class = |name: &str, lanes, threads, durability| ClassConfig {
-            name: name.to_owned(),
-            lanes,
-            threads,
-            queue: default_queue(),
-            durability,
+        let heavy = ClassConfig {
+            threads: cores,
+            nice: 10,
+            flush: Flush::BeforeEach,
+            gate: Gate::Block,
+            ..ClassConfig::new("heavy", PartitionSize::Percent(60))
         };
-        let route = |task, class: &str| RouteConfig { task: Some(task), model: None, class: class.to_owned() };
+        let light = ClassConfig {
+            lanes: 4,
+            durability: Durability::Process,
+            priority: 10,
+            ..ClassConfig::new("light", PartitionSize::Percent(20))
+        };
         Self {
             socket: SYSTEM_SOCKET.into(),
             state_dir: "/var/lib/gpusched".into(),
             models: vec!["/var/lib/gpusched/models".into()],
             stop_timeout_s: 30,
+            policy: Policy::default(),
             limits: Limits::default(),
-            classes: vec![class("heavy", 1, cores, Durability::Power), class("light", 4, 1, Durability::Process)],
+            classes: vec![heavy, light],
             routes: vec![
-                route(TaskKind::Txt2Img, "heavy"),
-                route(TaskKind::Img2Img, "heavy"),
-                route(TaskKind::Vqa, "light"),
+                RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
+                RouteConfig::of_task(TaskKind::Img2Img, "heavy"),
+                RouteConfig::of_task(TaskKind::Vqa, "light"),
             ],
         }
     }
@@ -141,6 +118,9 @@ impl Default for Limits {
             handshake_timeout_s: 5,
             picture_timeout_s: 10,
             picture_readers: 4,
+            queued_per_uid: 1000,
+            running_per_uid: 0,
+            jobs_per_connection: 1000,
         }
     }
 }
@@ -167,6 +147,19 @@ pub enum ConfigError {
     /// Classes and routes do not fit together.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The partitions are larger than the device.
+    #[error("the partitions of all classes add up to {}, the device has {}; make some smaller", Bytes(*.sum), Bytes(*.device))]
+    Partitions {
+        /// Bytes of all partitions.
+        sum: u64,
+        /// Bytes of the device.
+        device: u64,
+    },
+    /// The engine cannot do what is asked for.
+    #[error(
+        "class {0:?}: gate = \"kernel\" needs an engine for CUDA, which this build has not; use \"block\" or \"off\""
+    )]
+    KernelGate(String),
     /// A number makes no sense.
     #[error("{key} must be {range}")]
     Range {
@@ -212,6 +205,9 @@ impl Config {
     /// [`ConfigError`] for the first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.plan()?;
+        if let Some(class) = self.classes.iter().find(|class| class.gate == Gate::Kernel) {
+            return Err(ConfigError::KernelGate(class.name.clone()));
+        }
         let lanes: u64 = self.classes.iter().map(|class| u64::from(class.lanes)).sum();
         let named = |class: &ClassConfig| {
             (1..=64).contains(&class.name.len()) && class.name.bytes().all(|b| b.is_ascii_graphic())
@@ -222,6 +218,13 @@ impl Config {
             (lanes <= 256, "the sum of all [[class]] lanes", "at most 256"),
             (self.classes.iter().all(|c| (1..=1024).contains(&c.threads)), "[[class]] threads", "1 to 1024"),
             (self.classes.iter().all(|c| (1..=100_000).contains(&c.queue)), "[[class]] queue", "1 to 100000"),
+            (self.classes.iter().all(|c| c.nice <= 19), "[[class]] nice", "0 to 19"),
+            (self.classes.iter().all(|c| c.min_share_percent <= 100), "[[class]] min_share_percent", "0 to 100"),
+            (
+                self.classes.iter().all(|c| (1..=3600).contains(&c.min_share_window_s)),
+                "[[class]] min_share_window_s",
+                "1 to 3600",
+            ),
             ((1..=65_536).contains(&self.limits.connections), "limits.connections", "1 to 65536"),
             (self.limits.connections_per_uid >= 1, "limits.connections_per_uid", "at least 1"),
             ((1..=4096).contains(&self.limits.open_requests), "limits.open_requests", "1 to 4096"),
@@ -229,10 +232,13 @@ impl Config {
             (self.limits.picture_timeout_s >= 1, "limits.picture_timeout_s", "at least 1"),
             ((1..=64).contains(&self.limits.picture_readers), "limits.picture_readers", "1 to 64"),
         ];
-        match ranges.into_iter().find(|(ok, ..)| !ok) {
-            Some((_, key, range)) => Err(ConfigError::Range { key, range }),
-            None => Ok(()),
+        if let Some((_, key, range)) = ranges.into_iter().find(|(ok, ..)| !ok) {
+            return Err(ConfigError::Range { key, range });
         }
+        let device = device_memory::of_cpu();
+        let sizes = self.classes.iter().map(|class| class.partition.bytes(device));
+        let sum = sizes.fold(0_u64, u64::saturating_add);
+        if sum > device { Err(ConfigError::Partitions { sum, device }) } else { Ok(()) }
     }
 
     /// What the scheduler works by.
@@ -240,17 +246,41 @@ impl Config {
     /// # Errors
     /// If classes and routes do not fit together.
     pub fn plan(&self) -> Result<Plan, PlanError> {
-        let class = |c: &ClassConfig| Class { name: c.name.clone(), lanes: c.lanes, queue_limit: c.queue };
-        let route = |r: &RouteConfig| Route { task: r.task, model: r.model.clone(), class: r.class.clone() };
-        Plan::new(self.classes.iter().map(class).collect(), self.routes.iter().map(route).collect())
+        let device_bytes = device_memory::of_cpu();
+        let classes = self.classes.iter().map(|class| class.class(device_bytes));
+        let mut plan = Plan::new(classes.collect(), self.routes.iter().map(RouteConfig::route).collect())?;
+        let Limits { queued_per_uid, running_per_uid, jobs_per_connection, .. } = self.limits;
+        plan.policy = match self.policy {
+            Policy::MultiQueue => gpusched_core::Policy::MultiQueue,
+            Policy::Fifo => gpusched_core::Policy::Fifo,
+        };
+        plan.quotas = Quotas { queued_per_uid, running_per_uid, jobs_per_connection };
+        Ok(plan)
     }
 
     /// The lanes to start, in the order the scheduler numbers them.
     pub fn lanes(&self) -> Vec<LaneSpec> {
-        let lanes = self.classes.iter().flat_map(|class| {
-            (0..class.lanes).map(|index| LaneSpec { class: class.name.clone(), index, threads: class.threads as usize })
+        let lanes = self.classes.iter().enumerate().flat_map(|(class_index, class)| {
+            (0..class.lanes).map(move |index| LaneSpec {
+                class: class.name.clone(),
+                class_index,
+                index,
+                threads: class.threads as usize,
+                nice: i32::try_from(class.nice).unwrap_or(0),
+            })
         });
         lanes.collect()
+    }
+
+    /// The partitions to keep, in the order of the classes.
+    pub fn partitions(&self) -> Vec<PartitionSpec> {
+        let device_bytes = device_memory::of_cpu();
+        let partitions = self.classes.iter().map(|class| PartitionSpec {
+            name: class.name.clone(),
+            cap_bytes: class.partition.bytes(device_bytes),
+            gate: class.gate != Gate::Off,
+        });
+        partitions.collect()
     }
 
     /// The classes whose acknowledgements must survive loss of power.
@@ -284,7 +314,12 @@ mod tests {
         assert!(wrong("sokcet = '/x'").contains("unknown field `sokcet`"));
         assert!(wrong("[limits]\nconnections = 0").contains("limits.connections must be 1 to 65536"));
         assert!(wrong("route = [{class = 'gone'}]").contains("\"gone\", which is not defined"));
-        assert!(wrong("class = [{name = 'a', lanes = 0}]\nroute = []").contains("no lanes"));
+        assert!(wrong("class = [{name = 'a', lanes = 0, partition = '1%'}]\nroute = []").contains("no lanes"));
         assert!(wrong("class = []").contains("no [[class]]"));
+        assert!(wrong("class = [{name = 'a', partition = 'much'}]").contains("a partition is a size"));
+        let class = |text: &str| format!("route = []\nclass = [{{name = 'a', {text}}}]");
+        assert!(wrong(&class("partition = '900TB'")).contains("add up to 818.5 TiB, the device has"));
+        assert!(wrong(&class("partition = '1%', gate = 'kernel'")).contains("needs an engine for CUDA"));
+        assert!(wrong(&class("partition = '1%', nice = 20")).contains("nice must be 0 to 19"));
     }
 }
