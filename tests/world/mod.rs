@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use gpusched_core::{Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time};
+use gpusched_core::{
+    Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
+};
 use gpusched_shared::view::Activity;
 use gpusched_shared::{FailureKind, ImageSpec, JobId, JobSpec, Outcome, Task, TaskKind, Update, VqaSpec};
 
@@ -252,10 +254,9 @@ impl World {
         self.log.push("died".to_owned());
         let unfinished: Vec<JobRecord> =
             self.disk.records.values().filter(|r| !self.disk.outcomes.contains_key(&r.id)).cloned().collect();
-        for record in unfinished {
-            let age_ms = self.now.0 - record.submitted_unix_ms;
-            self.input(Input::Restore { record, age_ms });
-        }
+        let now = self.now.0;
+        let aged = |record: JobRecord| Unfinished { age_ms: now - record.submitted_unix_ms, record };
+        self.input(Input::Restore(unfinished.into_iter().map(aged).collect()));
     }
 
     fn input(&mut self, input: Input) {

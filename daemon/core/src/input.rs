@@ -12,6 +12,15 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
+/// A job of an earlier run of the daemon that had not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unfinished {
+    /// As the journal has it.
+    pub record: JobRecord,
+    /// How long ago it was accepted; its time limits go on counting.
+    pub age_ms: u64,
+}
+
 /// Something happened. See [`Scheduler::handle`](crate::Scheduler::handle).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -36,13 +45,9 @@ pub enum Input {
     Recorded(JobId),
     /// The journal could not take the submission.
     RecordFailed(JobId, String),
-    /// A job of an earlier run of the daemon that had not ended.
-    Restore {
-        /// As the journal has it.
-        record: JobRecord,
-        /// How long ago it was accepted; its deadline goes on counting.
-        age_ms: u64,
-    },
+    /// The jobs of an earlier run of the daemon that had not ended, all at once, or the first would get a lane before others
+    /// that go before it.
+    Restore(Vec<Unfinished>),
     /// The lane has begun.
     Started(JobId),
     /// The lane got further.

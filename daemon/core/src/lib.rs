@@ -8,9 +8,9 @@
 //! submit ─▶ Record ─▶ (journal) ─▶ Recorded ─▶ Queued ─▶ Launch ─▶ (engine) ─▶ Started … Finished ─▶ Conclude ─▶ Concluded
 //! ```
 //!
-//! Where to look: [`scheduler`] is the wiring, with [`dispatch`] (what a free lane takes), [`gates`] (who makes way) and
-//! [`view`] and [`explain`] (what others may see); [`job`] is a job's life; [`queue`], [`ledger`], [`lane`] and
-//! [`footprint`] hold what the decisions in [`policy`] are made on.
+//! Where to look: `scheduler` is the wiring, with `intake` (how jobs come in), `lifecycle` (how they move on), `dispatch`
+//! (what a free lane takes), `gates` (who makes way), and `view` and `explain` (what others may see); [`job`] is a job's
+//! life; `queue`, `ledger`, `lane` and [`footprint`] hold what the decisions in [`policy`] are made on.
 
 pub mod catalog;
 pub mod class;
@@ -20,10 +20,12 @@ mod explain;
 pub mod footprint;
 mod gates;
 pub mod input;
+mod intake;
 mod invariants;
 pub mod job;
 mod lane;
 mod ledger;
+mod lifecycle;
 mod plan;
 pub mod policy;
 mod queue;
@@ -36,7 +38,7 @@ pub use catalog::{Catalog, ModelId};
 pub use class::{Class, FlushRule, GateRule};
 pub use effect::{Effect, JobRecord};
 pub use footprint::Measurement;
-pub use input::{Input, SessionId, Ticket};
+pub use input::{Input, SessionId, Ticket, Unfinished};
 pub use lane::LaneId;
 pub use plan::{Plan, PlanError, Policy, Quotas};
 pub use policy::routing::Route;

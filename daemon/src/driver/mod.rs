@@ -7,7 +7,7 @@
 //! signals, timer ─▶┘
 //! ```
 //!
-//! Where to look: [`effects`] is what the scheduler wants done, [`news`] what the engine says, [`questions`] what sessions
+//! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
 //! ask. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 

@@ -67,9 +67,7 @@ impl Driver {
                     None => drop(reply.send(Err(Rejection::NoSuchJob { job }))),
                 },
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
-                None => {
-                    self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))))
-                }
+                None => self.refuse_ended(peer, job, reply),
             },
             Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
@@ -81,9 +79,7 @@ impl Driver {
                     drop(reply.send(view.ok_or(Rejection::NoSuchJob { job })));
                 }
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
-                None => {
-                    self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))))
-                }
+                None => self.refuse_ended(peer, job, reply),
             },
             Ask::Pause { peer, class, paused, reply } => {
                 let answer = self.pause(peer, &class, paused);
@@ -119,6 +115,11 @@ impl Driver {
                 Err(_) => drop(then),
             }
         });
+    }
+
+    /// Answers a question that makes sense only while the job has not ended.
+    fn refuse_ended<T: Send + 'static>(&self, peer: Peer, job: JobId, reply: Reply<T>) {
+        self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))));
     }
 
     fn watch(&mut self, peer: Peer, job: JobId, reply: Reply<watch::Receiver<Update>>) {

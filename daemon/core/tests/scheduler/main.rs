@@ -1,13 +1,18 @@
-//! The scheduler by example: what it does about each input, seen from where the shell sees it.
+//! The scheduler seen from where the shell sees it: by example, what it does about each input; by property, with a
+//! [`shell`] and a [`mill`] of jobs on a virtual clock; and beside a [`reference`] that is slow and obviously right.
 
 mod admission;
+mod bounds;
 mod ending;
 mod explaining;
 mod fifo;
 mod gates;
+mod histories;
 mod learning;
 mod memory;
+mod mill;
 mod ordering;
+mod reference;
 mod restore;
 mod shell;
 mod time_limits;

@@ -1,6 +1,6 @@
 //! Jobs of an earlier life of the daemon.
 
-use gpusched_core::{Class, Input, JobRecord, Plan, Route, Time};
+use gpusched_core::{Class, Input, JobRecord, Plan, Route, Time, Unfinished};
 use gpusched_shared::{FailureKind, JobId, JobSpec, Outcome, TaskKind, TimeLimit};
 
 use crate::shell::{ANN, Shell, ask, model, paint, prior};
@@ -28,14 +28,13 @@ fn shell() -> Shell {
 #[test]
 fn what_had_not_ended_runs_again() {
     let mut shell = shell();
-    shell.restore(record(5, ask("m")), 1000);
-    shell.restore(record(6, ask("m")), 900);
-    shell.restore(record(7, prior(3, ask("m"))), 800);
-    assert_eq!(shell.running(), [JobId(5)]);
-    let view = shell.scheduler.view(JobId(5), shell.now).expect("it is there");
+    let jobs = [record(5, ask("m")), record(6, ask("m")), record(7, prior(3, ask("m")))];
+    shell.input(Input::Restore(jobs.map(|record| Unfinished { record, age_ms: 1000 }).to_vec()));
+    assert_eq!(shell.running(), [JobId(7)], "in the order that they would have had");
+    let view = shell.scheduler.view(JobId(7), shell.now).expect("it is there");
     assert_eq!((view.class.as_str(), view.attempts), ("light", 2));
-    shell.run(JobId(5), 1);
-    assert_eq!(shell.running(), [JobId(7)], "with its priority");
+    shell.run(JobId(7), 1);
+    assert_eq!(shell.running(), [JobId(5)]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::take;
 
 use gpusched_core::{
-    Catalog, Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time,
+    Catalog, Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
 };
 use gpusched_shared::{
     Declared, ImageSpec, JobId, JobSpec, ModelInfo, Outcome, Reason, Rejection, Size, Task, TaskKind, Uid, Update,
@@ -141,7 +141,7 @@ impl Shell {
     }
 
     pub(crate) fn restore(&mut self, record: JobRecord, age_ms: u64) {
-        self.input(Input::Restore { record, age_ms });
+        self.input(Input::Restore(vec![Unfinished { record, age_ms }]));
     }
 
     pub(crate) fn input(&mut self, input: Input) {

@@ -1,0 +1,155 @@
+//! How jobs come in: checked against quotas, queues and memory, or taken back from an earlier run; and how they go.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use gpusched_shared::{FailureKind, JobId, Outcome, Quota, Rejection, Uid};
+
+use crate::catalog::ModelId;
+use crate::class::Class;
+use crate::effect::{Effect, JobRecord};
+use crate::footprint::Shape;
+use crate::input::{SessionId, Ticket, Unfinished};
+use crate::job::Job;
+use crate::job::state::{Ending, State};
+use crate::job::transition::Event;
+use crate::policy::routing::route;
+use crate::scheduler::{Held, Scheduler};
+use crate::time::Time;
+use crate::timers::Timer;
+
+/// How long to wait for a place in a full queue where nothing has been measured yet, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
+
+impl Scheduler {
+    pub(crate) fn submit(
+        &mut self,
+        mut record: JobRecord,
+        ticket: Ticket,
+        session: SessionId,
+        now: Time,
+    ) -> Result<Arc<JobRecord>, Rejection> {
+        if self.is_draining() {
+            return Err(Rejection::Draining);
+        }
+        let (class, shape) = self.place(&record)?;
+        let Class { name, queue_limit, cap_bytes, .. } = &self.plan.classes()[class];
+        let demand = self.footprints.demand(&self.catalog, shape);
+        if demand.bytes() > *cap_bytes {
+            return Err(Rejection::NeverFits {
+                class: name.clone(),
+                model: record.spec.model.clone().unwrap_or_default(),
+                weights_bytes: demand.weights_bytes,
+                run_bytes: demand.run_bytes,
+                cap_bytes: *cap_bytes,
+            });
+        }
+        if self.waiting[class] >= *queue_limit {
+            let retry_after_ms = self.retry_after_ms(class);
+            return Err(Rejection::QueueFull { class: name.clone(), limit: *queue_limit, retry_after_ms });
+        }
+        let quotas = self.plan.quotas;
+        let waiting = self.uids.get(&record.uid).map_or(0, |held| held.waiting);
+        let of_session = self.sessions.get(&session).map_or(0, BTreeSet::len);
+        let over = |limit: u32, count: usize| limit > 0 && count >= limit as usize;
+        if over(quotas.queued_per_uid, waiting as usize) {
+            return Err(Rejection::QuotaExceeded { quota: Quota::QueuedPerUid, limit: quotas.queued_per_uid });
+        }
+        if over(quotas.jobs_per_connection, of_session) {
+            let limit = quotas.jobs_per_connection;
+            return Err(Rejection::QuotaExceeded { quota: Quota::JobsPerConnection, limit });
+        }
+        record.class = name.clone();
+        self.next_id = JobId(record.id.0 + 1);
+        let spec = &record.spec;
+        let (deadline, queue_until) =
+            (spec.deadline_ms.map(|ms| now.after_ms(ms)), spec.queue_timeout_ms.map(|ms| now.after_ms(ms)));
+        self.sessions.entry(session).or_default().insert(record.id);
+        let job = Job::new(record, class, shape, State::Recording(None), now);
+        let record = Arc::clone(&job.record);
+        self.insert(Job { ticket: Some(ticket), session: Some(session), deadline, queue_until, ..job });
+        Ok(record)
+    }
+
+    /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that today's
+    /// configuration has no place for.
+    pub(crate) fn restore(&mut self, job: Unfinished, now: Time, effects: &mut VecDeque<Effect>) {
+        let Unfinished { mut record, age_ms } = job;
+        let (id, attached) = (record.id, record.attached);
+        let place = self.place(&record);
+        let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, 0)));
+        if place.is_ok() {
+            record.class.clone_from(&self.plan.classes()[class].name);
+        }
+        let remaining = |ms: Option<u64>| ms.map(|ms| now.after_ms(ms.saturating_sub(age_ms)));
+        let (deadline, queue_until) = (remaining(record.spec.deadline_ms), remaining(record.spec.queue_timeout_ms));
+        let job = Job::new(record, class, shape, State::Recording(None), now);
+        self.insert(Job { deadline, queue_until, ..job });
+        match place {
+            Ok(_) if attached => {
+                self.apply(id, &Event::End(Ending::Cancelled), now, effects);
+                self.apply(id, &Event::Recorded, now, effects);
+            }
+            Ok(_) => self.apply(id, &Event::Recorded, now, effects),
+            Err(rejection) => {
+                let message = rejection.to_string();
+                self.enter(id, State::Concluding(Outcome::Failed { kind: FailureKind::Input, message }), now, effects);
+            }
+        }
+    }
+
+    /// The class that a job goes to and what it needs memory and time by.
+    pub(crate) fn place(&self, record: &JobRecord) -> Result<(usize, Shape), Rejection> {
+        let class = route(self.plan.routes(), &record.spec, record.uid)
+            .and_then(|name| self.plan.class_named(name))
+            .ok_or_else(|| Rejection::NoRoute { task: record.spec.task.kind().to_string() })?;
+        let name = record.spec.model.as_deref().unwrap_or_default();
+        let model = self.catalog.id_of(name).ok_or_else(|| Rejection::UnknownModel {
+            name: name.to_owned(),
+            available: "another catalog than when the job was accepted".to_owned(),
+        })?;
+        Ok((class, Shape::of(model, &record.spec, record.pictures.len())))
+    }
+
+    /// When a place in a full queue is likely to be free: as soon as one lane has ended one job.
+    pub(crate) fn retry_after_ms(&self, class: usize) -> u64 {
+        let lanes = u64::from(self.plan.classes()[class].lanes);
+        self.mean_us[class].map_or(RETRY_AFTER_MS, |mean| (mean / 1000 / lanes).max(1))
+    }
+
+    pub(crate) fn insert(&mut self, job: Job) {
+        let id = job.record.id;
+        for (at, timer) in [(job.deadline, Timer::Deadline(id)), (job.queue_until, Timer::QueueTimeout(id))] {
+            if let Some(at) = at {
+                self.timers.set(at, timer);
+            }
+        }
+        self.waiting[job.class] += 1;
+        self.uids.entry(job.record.uid).or_default().waiting += 1;
+        self.jobs.insert(id, job);
+    }
+
+    pub(crate) fn forget(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        self.timers.clear(job.deadline, Timer::Deadline(id));
+        self.timers.clear(job.queue_until, Timer::QueueTimeout(id));
+        if let Some(session) = job.session
+            && let Some(theirs) = self.sessions.get_mut(&session)
+        {
+            theirs.remove(&id);
+            if theirs.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
+        Some(job)
+    }
+
+    pub(crate) fn release_uid(&mut self, uid: Uid, release: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.uids.get_mut(&uid) {
+            release(held);
+            if *held == Held::default() {
+                self.uids.remove(&uid);
+            }
+        }
+    }
+}
