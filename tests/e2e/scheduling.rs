@@ -1,12 +1,15 @@
 //! Who goes when: policies, priorities, making way, quotas, partitions, and the answers to "why".
 
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
 use gpusched_client::blocking::Client;
 use gpusched_client::shared::view::Activity;
 use gpusched_client::shared::{Quota, Reason, Rejection};
 use gpusched_client::{Error, JobId, JobState, Outcome, Picture, TimeLimit, Update, txt2img, vqa};
-use std::time::Duration;
 
-use crate::harness::daemon::{Daemon, Setup};
+use crate::harness::daemon::{Daemon, Home, Setup};
+use crate::harness::programs::models;
 use crate::harness::{assert_well, long, made, outcome, picture, quick, until_working};
 
 fn ask(client: &Client) -> JobId {
@@ -192,6 +195,30 @@ fn what_can_never_fit_is_refused_with_numbers() {
     assert_eq!((partition.cap_bytes, partition.leased_bytes), (64 << 20, 0));
     assert!(partition.weights_bytes > 1 << 20 && partition.live_bytes >= partition.weights_bytes / 2, "{partition:?}");
     assert!(partition.peak_bytes > partition.live_bytes, "{partition:?}");
+}
+
+#[test]
+fn models_leave_memory_to_make_room_and_come_back() {
+    // Room for one model and a job, not for two models.
+    let heavy = "partition = \"26MiB\"\nbatch_wait_s = 0";
+    let home = Home::new(&Setup { heavy, ..Setup::default() });
+    symlink(models().join("flux2-klein-tiny"), home.file("models/other")).expect("linked");
+    let daemon = home.start();
+    let client = daemon.client();
+    let run = |model: &str| {
+        let view = made(&client, client.submit(quick().model(model), Vec::new(), true).expect("accepted"));
+        let status = client.status().expect("status");
+        let partition = status.classes[0].partition;
+        assert!(partition.peak_bytes <= partition.cap_bytes, "{partition:?}");
+        let resident = status.models.iter().filter(|model| model.resident == ["heavy"]);
+        (outcome(&view).blob(), resident.map(|model| model.name.clone()).collect::<Vec<_>>())
+    };
+    let (first, resident) = run("flux2-klein-tiny");
+    assert_eq!(resident, ["flux2-klein-tiny"]);
+    assert_eq!(run("other").1, ["other"]);
+    let (again, resident) = run("flux2-klein-tiny");
+    assert_eq!(resident, ["flux2-klein-tiny"]);
+    assert_eq!(first, again, "the same picture from a model that has been away");
 }
 
 #[test]

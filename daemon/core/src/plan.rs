@@ -26,7 +26,7 @@ pub struct Quotas {
     pub jobs_per_connection: u32,
 }
 
-/// See the [module's documentation](self).
+/// What the scheduler works by.
 #[derive(Debug, Clone)]
 pub struct Plan {
     classes: Vec<Class>,
