@@ -9,11 +9,12 @@ use gpusched_daemon::config::Config;
 use toml::{Table, Value};
 
 /// Our crates and, for each, those of ours that it may depend on.
-const CRATES: [(&str, &str, &[&str]); 6] = [
+const CRATES: [(&str, &str, &[&str]); 7] = [
     ("gpusched-shared", "shared", &[]),
     ("gpusched-models", "models", &[]),
     ("gpusched-client", "client", &["gpusched-shared"]),
     ("gpusched-core", "daemon/core", &["gpusched-shared"]),
+    ("gpusched-sim", "daemon/sim", &["gpusched-core", "gpusched-shared"]),
     ("gpusched-engine", "daemon/engine", &["gpusched-models", "gpusched-shared"]),
     ("gpusched-daemon", "daemon", &["gpusched-client", "gpusched-core", "gpusched-engine", "gpusched-shared"]),
 ];
