@@ -19,8 +19,6 @@ use crate::queue::Waiting;
 use crate::scheduler::Scheduler;
 use crate::time::Time;
 
-/// Waiting jobs that are looked at for one free lane.
-const LOOK_AHEAD: usize = 32;
 /// Jobs of a class whose results may be on their way to the store; no more are started until some have got there.
 const STORING: u32 = 8;
 /// What a job is charged at first where no job of its class has been measured, in microseconds.
@@ -38,29 +36,33 @@ pub(crate) enum Decision {
 }
 
 impl Scheduler {
+    /// Does what can be done. One decision may change those of every other class, by a uid's quota or, under `fifo`, by
+    /// who is first; so all are asked again until none has anything to do.
     pub(crate) fn dispatch(&mut self, now: Time, effects: &mut VecDeque<Effect>) {
-        for class in 0..self.queues.len() {
-            loop {
-                let (decision, passed) = self.decide(class, now);
-                for id in passed {
-                    if let Some(job) = self.jobs.get_mut(&id) {
-                        job.passed_since.get_or_insert(now);
-                    }
-                }
-                match decision {
-                    Decision::Launch(id) => match self.lanes.free(class) {
-                        Some(lane) => self.apply(id, &Event::Assigned(lane), now, effects),
-                        None => break,
-                    },
-                    Decision::MakeRoom(models) => models.iter().for_each(|model| self.evict(class, *model, effects)),
-                    Decision::Fail(id) => {
-                        let outcome = self.never_fits(id);
-                        self.apply(id, &Event::Finished(outcome), now, effects);
-                    }
-                    Decision::Wait => break,
-                }
+        while (0..self.queues.len()).any(|class| self.dispatch_one(class, now, effects)) {}
+    }
+
+    /// Carries out the next decision of a class; false if it has none.
+    fn dispatch_one(&mut self, class: usize, now: Time, effects: &mut VecDeque<Effect>) -> bool {
+        let (decision, passed) = self.decide(class, now);
+        for id in passed {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.passed_since.get_or_insert(now);
             }
         }
+        match decision {
+            Decision::Launch(id) => {
+                let Some(lane) = self.lanes.free(class) else { return false };
+                self.apply(id, &Event::Assigned(lane), now, effects);
+            }
+            Decision::MakeRoom(models) => models.iter().for_each(|model| self.evict(class, *model, effects)),
+            Decision::Fail(id) => {
+                let outcome = self.never_fits(id);
+                self.apply(id, &Event::Finished(outcome), now, effects);
+            }
+            Decision::Wait => return false,
+        }
+        true
     }
 
     /// What to do about the free lanes of a class, and which jobs lacked memory and are passed by it.
@@ -73,8 +75,7 @@ impl Scheduler {
         let (bounds, candidates): (Bounds, Box<dyn Iterator<Item = Waiting> + '_>) = match self.plan.policy {
             Policy::MultiQueue => {
                 let aging_us = rules.aging_ms.saturating_mul(1000);
-                // A uid at its quota is left out whole: what it has waiting must not use up the look ahead.
-                let candidates = queue.candidates(|uid| !self.at_running_quota(uid)).take(LOOK_AHEAD);
+                let candidates = queue.candidates(|uid| !self.at_running_quota(uid));
                 (Bounds { aging_us, batch_wait_ms: rules.batch_wait_ms }, Box::new(candidates))
             }
             // One job at a time, in the order of acceptance over all classes.

@@ -180,3 +180,21 @@ fn an_abandoned_job_goes_back_to_its_queue() {
     assert_eq!(shell.outcomes.get(&jobs[0]), Some(&Outcome::Answers(Vec::new())), "it was faster");
     assert_eq!(shell.outcomes.get(&jobs[1]), None);
 }
+
+#[test]
+fn whose_owner_is_at_the_quota_holds_nobody_up() {
+    const CAT: u32 = 1003;
+    // Nobody overtakes anybody who waits for memory.
+    let heavy = Class { cap_bytes: 100, aging_ms: 0, ..Class::new("heavy", 2) };
+    let mut plan = heavy_and_light(heavy, Class::new("light", 1));
+    plan.quotas.running_per_uid = 1;
+    let mut shell = Shell::new(plan, vec![model("large", 0, 60), model("medium", 0, 50), model("small", 0, 30)]);
+    let large = shell.submit(CAT, paint("large", 1));
+    let small = shell.submit(BEN, paint("small", 1));
+    shell.run(small, 5);
+    shell.submit(ANN, paint("medium", 1));
+    let small = shell.submit(BEN, paint("small", 1));
+    assert_eq!(shell.running(), [large], "BEN had more than ANN, who waits for memory");
+    let light = shell.submit(ANN, ask("small"));
+    assert_eq!(shell.running(), [large, small, light], "now ANN waits for her own light job");
+}

@@ -1,9 +1,9 @@
 //! The single queue: the baseline that everything else is compared with.
 
 use gpusched_core::{Class, Input, Policy};
-use gpusched_shared::{JobId, Reason};
+use gpusched_shared::{FailureKind, JobId, OutOfMemory, Outcome, Reason};
 
-use crate::shell::{ANN, BEN, Shell, ask, heavy_and_light, model, paint, prior};
+use crate::shell::{ANN, BEN, Shell, ask, heavy_and_light, model, paint, prior, usage};
 
 fn shell() -> Shell {
     let mut plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 4));
@@ -64,4 +64,21 @@ fn waiting_jobs_know_what_runs() {
         [Reason::Behind { jobs: 1, lane_ms: 0 }, Reason::OneAtATime { job: heavy }],
         "it is not behind what runs"
     );
+}
+
+#[test]
+fn who_waited_behind_a_job_that_can_never_run_goes_at_once() {
+    let light = Class { cap_bytes: 100, ..Class::new("light", 4) };
+    let mut plan = heavy_and_light(Class::new("heavy", 1), light);
+    plan.policy = Policy::Fifo;
+    let mut shell = Shell::new(plan, vec![model("m", 0, 40)]);
+    let first = shell.submit(ANN, ask("m"));
+    let like_it = shell.submit(ANN, ask("m"));
+    let heavy = shell.submit(ANN, paint("m", 1));
+    shell.start(first);
+    let oom = OutOfMemory { partition: "light".to_owned(), requested_bytes: 200, used_bytes: 0, cap_bytes: 100 };
+    let outcome = Outcome::Failed { kind: FailureKind::OutOfMemory(oom), message: String::new() };
+    shell.finish_with(first, outcome, usage(100));
+    assert!(matches!(shell.outcomes[&like_it], Outcome::Failed { .. }), "as much is never there");
+    assert_eq!(shell.running(), [heavy]);
 }
