@@ -1,5 +1,6 @@
 //! Command line of gpuschedd.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use gpusched_daemon::config::{Config, SYSTEM_CONFIG};
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
+use gpusched_sim::cli::{PlanArgs, SimulateArgs};
 
 /// Counts what each memory partition holds.
 #[global_allocator]
@@ -27,8 +29,13 @@ struct Cli {
 enum Action {
     /// Run the daemon (what happens without a subcommand).
     Serve(ServeArgs),
-    /// Run 10 image jobs and 5 question jobs through a private daemon with the shipped weights, and show what happens.
+    /// Run 10 image jobs and 5 question jobs through private daemons with the shipped weights, under several queues and
+    /// under one, and show what happens.
     Demo(demo::Options),
+    /// Play a scenario through the scheduler on a virtual clock, under one queue and under several.
+    Simulate(SimulateArgs),
+    /// Say how many lanes of each class fit into the device's memory together, and why not one more.
+    Plan(PlanArgs),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +63,8 @@ fn main() -> ExitCode {
         None => run(cli.serve),
         Some(Action::Serve(args)) => run(args),
         Some(Action::Demo(options)) => demo::run(&options),
+        Some(Action::Simulate(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
+        Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,6 +72,14 @@ fn main() -> ExitCode {
             eprintln!("gpuschedd: {}", explain(&e));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// To standard output, which may have been closed by whoever has read enough.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

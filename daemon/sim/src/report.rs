@@ -100,18 +100,18 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "{name:<8} {done:>8} {:>11} {:>11} {:>12} {:>11} {:>11} {:>11}",
-                seconds(wait.mean_us),
-                seconds(run.mean_us),
-                seconds(latency.mean_us),
-                seconds(latency.p50_us as f64),
-                seconds(latency.p99_us as f64),
-                seconds(latency.max_us as f64)
+                time(wait.mean_us),
+                time(run.mean_us),
+                time(latency.mean_us),
+                time(latency.p50_us as f64),
+                time(latency.p99_us as f64),
+                time(latency.max_us as f64)
             )?;
         }
         writeln!(
             f,
             "makespan {}, {} jobs done, {:.4} jobs/s",
-            seconds(self.makespan_us as f64),
+            time(self.makespan_us as f64),
             self.done,
             self.jobs_per_second
         )?;
@@ -145,7 +145,7 @@ impl ClassReport {
         let Some(preemption) = &self.preemption else { return Ok(()) };
         if self.parked.count > 0 {
             let Summary { count, mean_us, max_us, .. } = self.parked;
-            let (mean, max) = (seconds(mean_us), seconds(max_us as f64));
+            let (mean, max) = (time(mean_us), time(max_us as f64));
             writeln!(f, "{}: {count} jobs were parked, for {mean} on average and {max} at most", self.name)?;
         }
         if preemption.parked + preemption.missed + preemption.refused == 0 {
@@ -193,6 +193,7 @@ fn ratio(a: f64, b: f64) -> String {
     if b > 0.0 { format!("{:.2} x", a / b) } else { "-".to_owned() }
 }
 
-fn seconds(us: f64) -> String {
-    format!("{:.3} s", us / 1e6)
+/// A time in milliseconds below a second, and in seconds from there on.
+fn time(us: f64) -> String {
+    if us < 999_950.0 { format!("{:.1} ms", us / 1e3) } else { format!("{:.3} s", us / 1e6) }
 }

@@ -33,6 +33,15 @@ pub struct Summary {
     pub max_us: u64,
 }
 
+impl Summary {
+    /// Of these times, in microseconds.
+    pub fn of(times: impl IntoIterator<Item = u64>) -> Self {
+        let mut samples = Samples::default();
+        times.into_iter().for_each(|us| samples.add(us));
+        samples.summary()
+    }
+}
+
 impl Samples {
     pub(crate) fn add(&mut self, us: u64) {
         self.count += 1;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use gpusched_client::{Client, JobView};
-use gpusched_shared::{PreemptionView, TaskKind, Update};
+use gpusched_client::{Client, JobId, JobView, StatusView};
+use gpusched_shared::{JobState, TaskKind, Update};
+use gpusched_sim::timeline::Span;
 use tokio::task::JoinSet;
 
 use super::jobs::{self, Job};
@@ -24,11 +25,25 @@ pub(super) struct Finished {
     pub(super) job: Job,
     pub(super) view: JobView,
     pub(super) png: Option<Vec<u8>>,
+    /// When it was accepted, in microseconds since its run began.
+    pub(super) accepted_us: u64,
+    /// The number of its lane within its class.
+    pub(super) lane: u32,
+    /// When it was parked, likewise, as far as this client was told: news that it was too slow to read is skipped.
+    pub(super) parked: Vec<Span>,
 }
 
 impl Finished {
     pub(super) fn is_image(&self) -> bool {
         self.job.is_image()
+    }
+
+    /// How it ended: `done`, `failed`, `cancelled` or `expired`.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.view.state {
+            JobState::Done(outcome) => outcome.word(),
+            JobState::Queued { .. } | JobState::Running { .. } => "running",
+        }
     }
 }
 
@@ -62,8 +77,11 @@ pub(super) struct Results {
     pub(super) fifo: Vec<Run>,
     /// Images, and questions that came one at a time meanwhile.
     pub(super) probes: Run,
-    /// How fast images made way, over all runs with several queues.
-    pub(super) preemption: Option<PreemptionView>,
+    /// Of the order in which the jobs were handed in.
+    pub(super) seed: u64,
+    /// The two daemons when all was done: how fast images made way, and what the partitions held.
+    pub(super) multi_queue_status: StatusView,
+    pub(super) fifo_status: StatusView,
 }
 
 impl Results {
@@ -99,7 +117,9 @@ pub(super) async fn run(multi_queue: &Client, fifo: &Client, mix: Mix) -> anyhow
         multi_queue: together,
         fifo: in_one,
         probes,
-        preemption: multi_queue.status().await?.preemption.into_iter().next(),
+        seed: mix.seed,
+        multi_queue_status: multi_queue.status().await?,
+        fifo_status: fifo.status().await?,
     })
 }
 
@@ -137,7 +157,7 @@ async fn one(client: &Client, jobs: impl Iterator<Item = Job>, progress: &Progre
     let mut held = Duration::ZERO;
     for job in jobs {
         let id = client.submit(job.spec(), job.pictures()?, true).await?;
-        held = Duration::from_micros(finish(client, id, job).await?.view.run_us);
+        held = Duration::from_micros(finish(client, id, job, Instant::now()).await?.view.run_us);
         progress.job_ended();
     }
     Ok(held)
@@ -153,7 +173,7 @@ async fn all_at_once(client: &Client, jobs: Vec<Job>, name: &str) -> anyhow::Res
     for (place, (pictures, job)) in jobs.into_iter().enumerate() {
         let id = client.submit(job.spec(), pictures, true).await?;
         let client = client.clone();
-        running.spawn(async move { anyhow::Ok((place, finish(&client, id, job).await?)) });
+        running.spawn(async move { anyhow::Ok((place, finish(&client, id, job, began).await?)) });
     }
     let mut finished = Vec::new();
     while let Some(job) = running.join_next().await {
@@ -180,12 +200,12 @@ async fn probe(client: &Client, images: Vec<Job>, seed: u64) -> anyhow::Result<R
             for image in &images {
                 let id = client.submit(image.spec(), Vec::new(), true).await?;
                 let (client, image) = (client.clone(), image.clone());
-                background.spawn(async move { finish(&client, id, image).await });
+                background.spawn(async move { finish(&client, id, image, began).await });
             }
         }
         tokio::time::sleep(Duration::from_micros(random.u64(5_000..30_000))).await;
         let id = client.submit(job.spec(), job.pictures()?, true).await?;
-        finished.push(finish(client, id, job).await?);
+        finished.push(finish(client, id, job, began).await?);
         progress.job_ended();
         while let Some(done) = background.try_join_next() {
             finished.push(done.context("a task of the demo failed")??);
@@ -199,12 +219,24 @@ async fn probe(client: &Client, images: Vec<Job>, seed: u64) -> anyhow::Result<R
     Ok(run)
 }
 
-/// Follows a job to its end.
-async fn finish(client: &Client, id: gpusched_client::JobId, job: Job) -> anyhow::Result<Finished> {
+/// Follows a job that has just been accepted to its end.
+async fn finish(client: &Client, id: JobId, job: Job, began: Instant) -> anyhow::Result<Finished> {
+    let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let accepted_us = now_us();
     let mut watch = client.watch(id).await?;
+    let (mut lane, mut parked, mut since) = (0, Vec::new(), None);
     while let Some(update) = watch.next().await? {
-        if let Update::Done(view) = update {
-            return Ok(Finished { job, view, png: None });
+        match update {
+            Update::Queued { .. } => {}
+            Update::Running { parked: now_parked, lane: on, .. } => {
+                lane = on;
+                if now_parked {
+                    since = since.or_else(|| Some(now_us()));
+                } else {
+                    parked.extend(since.take().map(|from_us| Span { from_us, until_us: now_us() }));
+                }
+            }
+            Update::Done(view) => return Ok(Finished { job, view, png: None, accepted_us, lane, parked }),
         }
     }
     anyhow::bail!("job {id} ended without an outcome")

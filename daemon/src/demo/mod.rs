@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::Policy;
 use experiment::{Finished, Mix};
 use private_daemon::PrivateDaemon;
-use table::Report;
+use table::{Outcome, timelines};
 
 /// Options of the demo.
 #[derive(Debug, Args)]
@@ -40,6 +40,9 @@ pub struct Options {
     /// Diffusion steps of each image [default: as many as make it ten times as long as a question]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
     steps: Option<u32>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
     /// Seed of the order in which the jobs are handed in
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -72,17 +75,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             () = stop.asked() => bail!("interrupted"),
         };
         let done = tokio::select! {
-            done = both(&multi_queue, &fifo, mix, &out) => done,
+            done = both(&multi_queue, &fifo, mix, &out, options.json) => done,
             () = stop.asked() => Err(anyhow::anyhow!("interrupted")),
         };
         let stopped = (multi_queue.stop().await, fifo.stop().await);
         done.and(stopped.0).and(stopped.1)
     })?;
-    println!("\npictures, report.json, timings.json and the daemons' logs are in {}", out.display());
+    eprintln!("\npictures, report.json, timings.json, timeline.json and the daemons' logs are in {}", out.display());
     Ok(())
 }
 
-async fn both(multi_queue: &PrivateDaemon, fifo: &PrivateDaemon, mix: Mix, out: &Path) -> anyhow::Result<()> {
+async fn both(
+    multi_queue: &PrivateDaemon,
+    fifo: &PrivateDaemon,
+    mix: Mix,
+    out: &Path,
+    json: bool,
+) -> anyhow::Result<()> {
     let multi_queue = Client::connect(multi_queue.socket()).await?;
     let fifo = Client::connect(fifo.socket()).await?;
     let results = experiment::run(&multi_queue, &fifo, mix).await?;
@@ -91,10 +100,17 @@ async fn both(multi_queue: &PrivateDaemon, fifo: &PrivateDaemon, mix: Mix, out: 
         report::sheet(&shown.finished, out)?;
     }
     report::timings(&results, out)?;
-    let report = Report::of(&results);
-    std::fs::write(out.join("report.json"), serde_json::to_vec_pretty(&report)?).context("cannot write report.json")?;
-    println!("{}", report.text());
-    println!("{}", report::quality(&results));
+    let outcome = Outcome::of(&results);
+    std::fs::write(out.join("report.json"), serde_json::to_vec_pretty(&outcome)?)
+        .context("cannot write report.json")?;
+    let timelines = serde_json::to_vec(&timelines(&results))?;
+    std::fs::write(out.join("timeline.json"), timelines).context("cannot write timeline.json")?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        println!("{}", outcome.text());
+        println!("{}", report::quality(&results));
+    }
     let jobs = || results.runs().flat_map(|run| &run.finished);
     let wrong: Vec<String> = jobs().filter_map(Finished::problem).collect();
     if !wrong.is_empty() {

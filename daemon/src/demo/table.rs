@@ -1,85 +1,78 @@
-//! What the demo measured: the same quantities, computed the same way, for every run; ratios between them; and the goals.
+//! What the demo measured: tables and timelines as those of simulations, ratios between the runs, and the goals.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use gpusched_shared::PreemptionView;
+use gpusched_shared::{ClassView, PreemptionView, StatusView};
+use gpusched_sim::timeline::{AttemptLine, ClassLine, JobLine, Timeline, VERSION};
+use gpusched_sim::{ClassReport, Report, Summary};
 use serde::Serialize;
 
 use super::experiment::{Finished, REPETITIONS, Results, Run, median};
-use crate::telemetry::preemption::percentile;
-
-/// One run in numbers. Times in milliseconds. What does not apply is 0.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Numbers {
-    light_wait_mean: f64,
-    light_run_mean: f64,
-    /// From acceptance to the outcome being known.
-    light_latency_mean: f64,
-    light_latency_p99: f64,
-    heavy_run_mean: f64,
-    /// From the first submission to the end of the last image.
-    heavy_makespan: f64,
-    heavy_parked_mean: f64,
-    makespan: f64,
-    /// Jobs of either kind, by the whole time.
-    jobs_per_second: f64,
-    /// Questions, by the time until the last of them was answered.
-    answers_per_second: f64,
-}
 
 /// Everything the demo says, also as `report.json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct Outcome {
     machine: String,
     steps: u32,
     one_light_ms: f64,
     one_heavy_ms: f64,
-    light_alone: Numbers,
-    heavy_alone: Numbers,
-    multi_queue: Numbers,
-    fifo: Numbers,
-    probes: Numbers,
-    light_to_alone: f64,
-    fifo_to_multi_queue: f64,
-    heavy_to_work: f64,
-    throughput_ratio: f64,
-    answer_rate_ratio: f64,
+    /// The middle one of each kind of run.
+    runs: Vec<Report>,
+    ratios: Ratios,
     preemption: Option<PreemptionView>,
+    /// The longest time between two yield points of an image in a run beside questions.
     longest_gap_us: u64,
 }
 
-impl Report {
+/// Medians over the repetitions of ratios between runs that followed each other.
+#[derive(Debug, Serialize)]
+struct Ratios {
+    /// Mean latency of questions, several queues to alone.
+    light_to_alone: f64,
+    /// Mean latency of questions, one queue to several.
+    fifo_to_multi_queue: f64,
+    /// Time to the last image, beside questions to images alone and then questions alone.
+    heavy_to_work: f64,
+    /// Jobs by the time to the last of them, several queues to one.
+    jobs_per_second: f64,
+    /// Answers by the time to the last of them, several queues to one.
+    answers_per_second: f64,
+}
+
+impl Outcome {
     pub(super) fn of(results: &Results) -> Self {
-        let of = |runs: &[Run]| middle(runs.iter().map(numbers).collect());
-        let pairs = |a: &[Run], b: &[Run], ratio: fn(Numbers, Numbers) -> f64| {
-            median(a.iter().zip(b).map(|(a, b)| ratio(numbers(a), numbers(b))).collect())
-        };
         let (multi, fifo) = (&results.multi_queue, &results.fifo);
-        let work: Vec<f64> = results
-            .heavy_alone
-            .iter()
-            .zip(&results.light_alone)
-            .map(|(heavy, light)| numbers(heavy).heavy_makespan + numbers(light).makespan)
-            .collect();
-        let heavy_to_work = multi.iter().zip(work).map(|(run, work)| numbers(run).heavy_makespan / work);
-        let gaps = multi.iter().chain([&results.probes]).flat_map(|run| &run.finished);
+        let beside = multi.iter().chain([&results.probes]).flat_map(|run| &run.finished);
+        let gaps = beside.filter(|done| done.is_image()).map(|done| done.view.usage.longest_gap_us);
+        let several = &results.multi_queue_status;
+        let report = |title: &str, policy: &str, runs: &[Run], status: &StatusView| {
+            report(title, policy, results.seed, middle(runs), status)
+        };
         Self {
             machine: machine(),
             steps: results.steps,
             one_light_ms: results.one_light.as_secs_f64() * 1e3,
             one_heavy_ms: results.one_heavy.as_secs_f64() * 1e3,
-            light_alone: of(&results.light_alone),
-            heavy_alone: of(&results.heavy_alone),
-            multi_queue: of(multi),
-            fifo: of(fifo),
-            probes: numbers(&results.probes),
-            light_to_alone: pairs(multi, &results.light_alone, |m, a| m.light_latency_mean / a.light_latency_mean),
-            fifo_to_multi_queue: pairs(fifo, multi, |f, m| f.light_latency_mean / m.light_latency_mean),
-            heavy_to_work: median(heavy_to_work.collect()),
-            throughput_ratio: pairs(multi, fifo, |m, f| m.jobs_per_second / f.jobs_per_second),
-            answer_rate_ratio: pairs(multi, fifo, |m, f| m.answers_per_second / f.answers_per_second),
-            preemption: results.preemption.clone(),
-            longest_gap_us: gaps.filter(|d| d.is_image()).map(|d| d.view.usage.longest_gap_us).max().unwrap_or(0),
+            runs: vec![
+                report("questions alone", "multi-queue", &results.light_alone, several),
+                report("images alone", "multi-queue", &results.heavy_alone, several),
+                report("both together", "multi-queue", multi, several),
+                report("both together", "fifo", fifo, &results.fifo_status),
+            ],
+            ratios: Ratios {
+                light_to_alone: ratio(multi, &results.light_alone, light_latency_us),
+                fifo_to_multi_queue: ratio(fifo, multi, light_latency_us),
+                heavy_to_work: {
+                    let alone = results.heavy_alone.iter().zip(&results.light_alone);
+                    let work = alone.map(|(heavy, light)| last_us(heavy, true) + last_us(light, false));
+                    median(multi.iter().zip(work).map(|(run, work)| last_us(run, true) / work).collect())
+                },
+                jobs_per_second: ratio(fifo, multi, |run| last_us(run, true).max(last_us(run, false))),
+                answers_per_second: ratio(fifo, multi, |run| last_us(run, false)),
+            },
+            preemption: several.preemption.first().cloned(),
+            longest_gap_us: gaps.max().unwrap_or(0),
         }
     }
 
@@ -92,141 +85,196 @@ impl Report {
     }
 
     fn write(&self, f: &mut String) -> std::fmt::Result {
-        let ratio = self.one_heavy_ms / self.one_light_ms;
-        writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
-            "one question by itself {}, one image of {} steps {} ({ratio:.1} times as long); medians of {REPETITIONS} runs\n",
-            ms(self.one_light_ms),
+            "{}\none question by itself {:.1} ms, one image of {} steps {:.1} ms: {:.1} times as long\n\
+             {REPETITIONS} runs of each kind, of which the middle one is shown; ratios are medians\n",
+            self.machine,
+            self.one_light_ms,
             self.steps,
-            ms(self.one_heavy_ms)
+            self.one_heavy_ms,
+            self.one_heavy_ms / self.one_light_ms
         )?;
-        let columns = ["alone", "multi-queue", "fifo"];
-        writeln!(f, "{:<28} {:>12} {:>12} {:>12}", "", columns[0], columns[1], columns[2])?;
-        let alone = Numbers {
-            heavy_run_mean: self.heavy_alone.heavy_run_mean,
-            heavy_makespan: self.heavy_alone.heavy_makespan,
-            ..self.light_alone
-        };
-        let mut row = |name: &str, value: fn(&Numbers) -> f64| {
-            let cells = [&alone, &self.multi_queue, &self.fifo].map(|numbers| ms(value(numbers)));
-            writeln!(f, "{name:<28} {:>12} {:>12} {:>12}", cells[0], cells[1], cells[2])
-        };
-        row("question: mean wait", |n| n.light_wait_mean)?;
-        row("question: mean run", |n| n.light_run_mean)?;
-        row("question: mean latency", |n| n.light_latency_mean)?;
-        row("question: p99 latency", |n| n.light_latency_p99)?;
-        row("image: mean run", |n| n.heavy_run_mean)?;
-        row("image: mean time parked", |n| n.heavy_parked_mean)?;
-        row("images: makespan", |n| n.heavy_makespan)?;
-        let mut rate = |name: &str, value: fn(&Numbers) -> f64| {
-            let (multi, fifo) = (value(&self.multi_queue), value(&self.fifo));
-            writeln!(f, "{name:<28} {:>12} {:>10.1}/s {:>10.1}/s", "", multi, fifo)
-        };
-        rate("jobs / makespan", |n| n.jobs_per_second)?;
-        rate("answers / time to the last", |n| n.answers_per_second)?;
-        writeln!(f)?;
-        self.write_ratios(f)?;
-        self.write_preemption(f)
-    }
-
-    fn write_ratios(&self, f: &mut String) -> std::fmt::Result {
+        self.runs.iter().try_for_each(|run| writeln!(f, "{run}"))?;
+        let r = &self.ratios;
         let mut line = |name: &str, value: f64, goal: &str, met: bool| {
-            writeln!(f, "{name:<52} {value:>7.2}  goal {goal}: {}", if met { "met" } else { "MISSED" })
+            writeln!(f, "{name:<56} {value:>7.2}  goal {goal}: {}", if met { "met" } else { "MISSED" })
         };
-        line("question latency, multi-queue / alone", self.light_to_alone, "<= 1.30", self.light_to_alone <= 1.3)?;
-        line(
-            "question latency, fifo / multi-queue",
-            self.fifo_to_multi_queue,
-            ">= 8.50",
-            self.fifo_to_multi_queue >= 8.5,
-        )?;
-        line(
-            "images' makespan, multi-queue / (alone + questions)",
-            self.heavy_to_work,
-            "<= 1.10",
-            self.heavy_to_work <= 1.1,
-        )?;
-        writeln!(f, "{:<52} {:>7.2}", "throughput in jobs / makespan, multi-queue / fifo", self.throughput_ratio)?;
-        writeln!(f, "{:<52} {:>7.2}", "answers / time to the last, multi-queue / fifo", self.answer_rate_ratio)
+        line("question latency, several queues / alone", r.light_to_alone, "<= 1.30", r.light_to_alone <= 1.3)?;
+        line("question latency, one queue / several", r.fifo_to_multi_queue, ">= 8.50", r.fifo_to_multi_queue >= 8.5)?;
+        line("time to last image, both / images, then questions", r.heavy_to_work, "<= 1.10", r.heavy_to_work <= 1.1)?;
+        writeln!(f, "{:<56} {:>7.2}", "jobs / time to the last, several queues / one", r.jobs_per_second)?;
+        writeln!(f, "{:<56} {:>7.2}", "answers / time to the last, several queues / one", r.answers_per_second)?;
+        self.write_preemption(f)
     }
 
     fn write_preemption(&self, f: &mut String) -> std::fmt::Result {
         let Some(p) = &self.preemption else { return Ok(()) };
-        let us = |us: u64| ms(us as f64 / 1e3);
-        let step_ms = self.one_heavy_ms / f64::from(self.steps);
+        let ms = |us: u64| format!("{:.2} ms", us as f64 / 1e3);
         writeln!(
             f,
             "\nimages made way {} times ({} more: the question was over first; {} refused for the images' minimum share)",
             p.parked, p.missed, p.refused
         )?;
-        let twice = p.p99_us <= 2 * self.longest_gap_us;
         writeln!(
             f,
-            "after p50 {}, p99 {}, max {}; longest gap between yield points {}; one diffusion step {}",
-            us(p.p50_us),
-            us(p.p99_us),
-            us(p.max_us),
-            us(self.longest_gap_us),
-            ms(step_ms)
+            "within p50 {}, p99 {}, max {}; longest gap between yield points {}; one diffusion step {:.2} ms",
+            ms(p.p50_us),
+            ms(p.p99_us),
+            ms(p.max_us),
+            ms(self.longest_gap_us),
+            self.one_heavy_ms / f64::from(self.steps)
         )?;
-        writeln!(f, "p99 within twice the longest gap: {}", if twice { "met" } else { "MISSED" })
+        let met = p.p99_us <= 2 * self.longest_gap_us;
+        writeln!(f, "goal p99 <= 2 x longest gap: {}", if met { "met" } else { "MISSED" })
     }
 }
 
-fn numbers(run: &Run) -> Numbers {
-    let (heavy, light): (Vec<&Finished>, Vec<&Finished>) = run.finished.iter().partition(|done| done.is_image());
-    let mean = |jobs: &[&Finished], us: fn(&Finished) -> u64| {
-        jobs.iter().map(|done| us(done)).sum::<u64>() as f64 / 1e3 / jobs.len().max(1) as f64
+/// What happened when in the middle runs of both kinds of jobs together, as simulations write it. What the partitions held
+/// is not in it, because a client is not told.
+pub(super) fn timelines(results: &Results) -> Vec<Timeline> {
+    let of = |policy: &str, runs: &[Run], status: &StatusView| Timeline {
+        version: VERSION,
+        title: format!("demo, {} images and {} questions", counts(middle(runs)).0, counts(middle(runs)).1),
+        policy: policy.to_owned(),
+        classes: classes(status),
+        jobs: jobs(middle(runs)),
+        memory: Vec::new(),
+        truncated: false,
     };
-    let mut latencies: Vec<u64> = light.iter().map(|done| latency_us(done)).collect();
-    latencies.sort_unstable();
-    let began = run.finished.iter().map(|done| done.view.submitted_unix_ms).min().unwrap_or(0);
-    let end_ms = |done: &&&Finished| (done.view.submitted_unix_ms - began) as f64 + latency_us(done) as f64 / 1e3;
-    let last = |jobs: &[&Finished]| jobs.iter().map(|done| end_ms(&done)).fold(0.0, f64::max);
-    let makespan = run.makespan.as_secs_f64() * 1e3;
-    let per_second = |jobs: usize, ms: f64| if ms > 0.0 { jobs as f64 * 1e3 / ms } else { 0.0 };
-    Numbers {
-        light_wait_mean: mean(&light, |done| done.view.wait_us),
-        light_run_mean: mean(&light, |done| done.view.run_us),
-        light_latency_mean: mean(&light, latency_us),
-        light_latency_p99: percentile(&latencies, 99) as f64 / 1e3,
-        heavy_run_mean: mean(&heavy, |done| done.view.run_us),
-        heavy_makespan: last(&heavy),
-        heavy_parked_mean: mean(&heavy, |done| done.view.usage.parked_us),
-        makespan,
-        jobs_per_second: per_second(run.finished.len(), makespan),
-        answers_per_second: per_second(light.len(), last(&light)),
+    vec![
+        of("fifo", &results.fifo, &results.fifo_status),
+        of("multi-queue", &results.multi_queue, &results.multi_queue_status),
+    ]
+}
+
+fn classes(status: &StatusView) -> Vec<ClassLine> {
+    let line = |class: &ClassView| ClassLine {
+        name: class.name.clone(),
+        lanes: lanes_of(status, &class.name),
+        cap_bytes: class.partition.cap_bytes,
+    };
+    status.classes.iter().map(line).collect()
+}
+
+fn lanes_of(status: &StatusView, class: &str) -> u32 {
+    let lanes = status.lanes.iter().filter(|lane| lane.class == class).count();
+    u32::try_from(lanes).unwrap_or(u32::MAX)
+}
+
+fn jobs(run: Option<&Run>) -> Vec<JobLine> {
+    let mut jobs: Vec<JobLine> = run.into_iter().flat_map(|run| &run.finished).map(job).collect();
+    jobs.sort_by_key(|job| job.ended_us);
+    jobs
+}
+
+fn job(done: &Finished) -> JobLine {
+    let view = &done.view;
+    let (started_us, ended_us) = (done.accepted_us + view.wait_us, ended_us(done));
+    JobLine {
+        job: view.id.0,
+        class: view.class.clone(),
+        uid: view.uid,
+        what: done.job.text().to_owned(),
+        submitted_us: done.accepted_us,
+        attempts: vec![AttemptLine { lane: done.lane, started_us, parked: done.parked.clone(), ended_us }],
+        ended_us,
+        outcome: done.word().to_owned(),
     }
+}
+
+/// One run as a simulation would report it.
+fn report(title: &str, policy: &str, seed: u64, run: Option<&Run>, status: &StatusView) -> Report {
+    let finished: Vec<&Finished> = run.into_iter().flat_map(|run| &run.finished).collect();
+    let makespan_us = finished.iter().map(|done| ended_us(done)).max().unwrap_or(0);
+    let class = |class: &ClassView| {
+        let mine: Vec<&Finished> = finished.iter().copied().filter(|done| done.view.class == class.name).collect();
+        class_report(class, lanes_of(status, &class.name), &mine)
+    };
+    let classes: Vec<ClassReport> = status.classes.iter().map(class).filter(|class| class.submitted > 0).collect();
+    let done: u64 = classes.iter().map(|class| class.done).sum();
+    Report {
+        title: title.to_owned(),
+        policy: policy.to_owned(),
+        seed,
+        classes,
+        done,
+        makespan_us,
+        jobs_per_second: done as f64 / (makespan_us.max(1) as f64 / 1e6),
+        engine_losses: 0,
+        violations: Vec::new(),
+    }
+}
+
+fn class_report(class: &ClassView, lanes: u32, finished: &[&Finished]) -> ClassReport {
+    let count = |word: &str| finished.iter().filter(|done| done.word() == word).count() as u64;
+    let summary = |us: fn(&Finished) -> u64| Summary::of(finished.iter().map(|done| us(done)));
+    let parked = finished.iter().map(|done| done.view.usage.parked_us).filter(|us| *us > 0);
+    ClassReport {
+        name: class.name.clone(),
+        submitted: finished.len() as u64,
+        launched: finished.iter().map(|done| u64::from(done.view.attempts)).sum(),
+        // A client is not told.
+        flushes: 0,
+        done: count("done"),
+        failed: count("failed"),
+        cancelled: count("cancelled"),
+        expired: count("expired"),
+        refused: BTreeMap::new(),
+        wait: summary(|done| done.view.wait_us),
+        run: summary(|done| done.view.run_us),
+        latency: summary(latency_us),
+        parked: Summary::of(parked),
+        preemption: None,
+        // This side's clock and the daemon's differ by a little, which lets jobs seem to overlap that did not.
+        peak_busy_lanes: peak_busy(finished).min(lanes),
+        // Since the daemon started: a run is not told apart.
+        peak_bytes: class.partition.peak_bytes,
+        cap_bytes: class.partition.cap_bytes,
+    }
+}
+
+/// The most of `finished` that were on lanes at once.
+fn peak_busy(finished: &[&Finished]) -> u32 {
+    let start_us = |done: &Finished| done.accepted_us + done.view.wait_us;
+    let at = |us: u64| finished.iter().filter(|done| (start_us(done)..ended_us(done)).contains(&us)).count();
+    let peak = finished.iter().map(|done| at(start_us(done))).max().unwrap_or(0);
+    u32::try_from(peak).unwrap_or(u32::MAX)
 }
 
 fn latency_us(done: &Finished) -> u64 {
     done.view.wait_us + done.view.run_us
 }
 
-/// The median of each quantity.
-fn middle(runs: Vec<Numbers>) -> Numbers {
-    let of = |value: fn(&Numbers) -> f64| median(runs.iter().map(value).collect());
-    Numbers {
-        light_wait_mean: of(|n| n.light_wait_mean),
-        light_run_mean: of(|n| n.light_run_mean),
-        light_latency_mean: of(|n| n.light_latency_mean),
-        light_latency_p99: of(|n| n.light_latency_p99),
-        heavy_run_mean: of(|n| n.heavy_run_mean),
-        heavy_makespan: of(|n| n.heavy_makespan),
-        heavy_parked_mean: of(|n| n.heavy_parked_mean),
-        makespan: of(|n| n.makespan),
-        jobs_per_second: of(|n| n.jobs_per_second),
-        answers_per_second: of(|n| n.answers_per_second),
-    }
+/// Since the run began.
+fn ended_us(done: &Finished) -> u64 {
+    done.accepted_us + latency_us(done)
 }
 
-fn ms(ms: f64) -> String {
-    match ms {
-        _ if ms == 0.0 => "0".to_owned(),
-        _ if ms < 100.0 => format!("{ms:.2} ms"),
-        _ => format!("{:.3} s", ms / 1e3),
-    }
+/// Mean latency of the questions of a run.
+fn light_latency_us(run: &Run) -> f64 {
+    Summary::of(run.finished.iter().filter(|done| !done.is_image()).map(latency_us)).mean_us
+}
+
+/// When the last image, or the last question, of a run was done.
+fn last_us(run: &Run, image: bool) -> f64 {
+    run.finished.iter().filter(|done| done.is_image() == image).map(ended_us).max().unwrap_or(0) as f64
+}
+
+/// The median over the repetitions of a quantity in one kind of run to that in another.
+fn ratio(of: &[Run], to: &[Run], quantity: fn(&Run) -> f64) -> f64 {
+    median(of.iter().zip(to).map(|(of, to)| quantity(of) / quantity(to)).collect())
+}
+
+/// The run whose makespan is the median.
+fn middle(runs: &[Run]) -> Option<&Run> {
+    let makespan = median(runs.iter().map(|run| run.makespan).collect());
+    runs.iter().find(|run| run.makespan == makespan)
+}
+
+fn counts(run: Option<&Run>) -> (usize, usize) {
+    let finished = || run.into_iter().flat_map(|run| &run.finished);
+    (finished().filter(|done| done.is_image()).count(), finished().filter(|done| !done.is_image()).count())
 }
 
 /// The processor and how many of its cores this process may use.
