@@ -16,7 +16,11 @@ const CRATES: [(&str, &str, &[&str]); 7] = [
     ("gpusched-core", "daemon/core", &["gpusched-shared"]),
     ("gpusched-sim", "daemon/sim", &["gpusched-core", "gpusched-shared"]),
     ("gpusched-engine", "daemon/engine", &["gpusched-models", "gpusched-shared"]),
-    ("gpusched-daemon", "daemon", &["gpusched-client", "gpusched-core", "gpusched-engine", "gpusched-shared"]),
+    (
+        "gpusched-daemon",
+        "daemon",
+        &["gpusched-client", "gpusched-core", "gpusched-engine", "gpusched-shared", "gpusched-sim"],
+    ),
 ];
 
 /// The longest that a source file may get, in lines.
