@@ -192,11 +192,10 @@ impl Account {
         self.ranks.remove(&rank(priority, id));
         self.arrivals.remove(&id);
         // Nobody that still waits came before those.
-        match self.arrivals.first() {
-            None => self.passes.clear(),
-            Some(oldest) => self.passes = self.passes.split_off(oldest),
+        let oldest = self.arrivals.first();
+        while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() < oldest)) {
+            self.passed_us -= pass.remove();
         }
-        self.passed_us = self.passes.values().sum();
     }
 }
 
