@@ -14,7 +14,7 @@ fn submission() -> Request {
         size: Some(Size { width: 64, height: 64 }),
         guidance: Some(3.0),
     };
-    let spec = JobSpec { task: Task::Txt2Img(image), model: None, deadline_ms: None };
+    let spec = JobSpec::new(Task::Txt2Img(image));
     Request::Submit { spec, pictures: 0, attached: true }
 }
 

@@ -1,13 +1,15 @@
-//! The real scheduler in a simulated world: a journal that takes its time, an engine that fails, clients that come and
-//! go, a daemon that dies. Every seed is a different history; a failing one is printed and can be run alone with
-//! `GPUSCHED_SEED=n cargo test -p gpusched-tests --test simulation`.
+//! The real scheduler in a simulated world: a journal that takes its time, an engine that stalls, runs out of memory and
+//! fails, clients that come and go, classes that are paused, a daemon that dies. Every seed is a different history; a
+//! failing one is printed and can be run alone with `GPUSCHED_SEED=n cargo test -p gpusched-tests --test simulation`.
 
 mod world;
+
+use std::collections::BTreeMap;
 
 use world::World;
 
 /// Histories to run, and steps in each.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 5000;
 const STEPS: u32 = 300;
 
 #[test]
@@ -19,7 +21,8 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
         }
         Err(_) => 0..SEEDS,
     };
-    let mut ended = 0;
+    let whole = seeds.end - seeds.start == SEEDS;
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -27,18 +30,18 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
                 world.step();
             }
             world.settle();
-            world.ended()
+            world.ends()
         });
         match run {
-            Ok(jobs) => ended += jobs,
+            Ok(of_this) => of_this.into_iter().for_each(|(word, jobs)| *ends.entry(word).or_default() += jobs),
             Err(panic) => {
                 eprintln!("GPUSCHED_SEED={seed} fails");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    println!("{ended} jobs ended");
-    assert!(ended > 0, "histories with jobs in them");
+    println!("jobs ended: {ends:?}");
+    assert!(!whole || ends.len() == 4, "histories in which jobs end in every way there is: {ends:?}");
 }
 
 #[test]
@@ -53,13 +56,4 @@ fn a_seed_is_a_history() {
     };
     assert_eq!(history(7), history(7));
     assert_ne!(history(7), history(8));
-}
-
-#[test]
-fn light_jobs_do_not_wait_for_heavy_ones() {
-    let mut world = World::new(1);
-    let heavy: Vec<_> = (0..3).map(|_| world.submit_heavy()).collect();
-    let light: Vec<_> = (0..4).map(|_| world.submit_light()).collect();
-    world.record_all();
-    assert_eq!(world.on_lanes(), [&heavy[..1], &light[..]].concat(), "one heavy and four light jobs run");
 }

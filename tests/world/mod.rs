@@ -1,262 +1,234 @@
 //! A world for the scheduler: virtual time, a journal, an engine and clients, all moved by one random number generator.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod disk;
+mod engine;
+mod setting;
 
-use gpusched_core::{
-    Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
-};
-use gpusched_shared::view::Activity;
-use gpusched_shared::{FailureKind, ImageSpec, JobId, JobSpec, Outcome, Task, TaskKind, Update, VqaSpec};
+use std::collections::{BTreeMap, BTreeSet};
 
-const CLIENTS: u64 = 4;
+use fastrand::Rng;
+use gpusched_core::{Effect, Input, Plan, Policy, Scheduler, SessionId, Ticket, Time};
+use gpusched_shared::{JobId, JobSpec, Rejection, Uid, Update};
 
-/// What the simulated journal keeps; it survives the death of the daemon.
-#[derive(Debug, Default)]
-struct Disk {
-    records: BTreeMap<JobId, JobRecord>,
-    outcomes: BTreeMap<JobId, Outcome>,
-}
+use disk::{Disk, Write};
+use engine::Engine;
 
-#[derive(Debug)]
-enum Write {
-    Record(JobRecord),
-    Outcome(JobId, Outcome),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct OnLane {
-    job: JobId,
-    begun: bool,
-    stop: bool,
-}
+/// Connections, which belong to fewer users.
+const CLIENTS: usize = 5;
+const USERS: Uid = 3;
 
 pub(crate) struct World {
-    rng: SplitMix,
+    rng: Rng,
     now: Time,
+    plan: Plan,
     scheduler: Scheduler,
     disk: Disk,
-    /// Entries the journal has not committed; they are lost when the daemon dies.
-    writes: VecDeque<Write>,
-    lanes: BTreeMap<LaneId, OnLane>,
-    sessions: Vec<SessionId>,
+    engine: Engine,
+    clients: Vec<(SessionId, Uid)>,
     /// The connections of attached jobs.
     attached: BTreeMap<JobId, SessionId>,
+    /// Whose jobs are on record or on their way there, and when they came.
+    jobs: BTreeMap<JobId, (Uid, Time)>,
     /// Jobs that have been cancelled in this life of the daemon.
     cancelled: BTreeSet<JobId>,
     next_number: u64,
     /// Jobs whose clients have been told that they are accepted.
     accepted: Vec<JobId>,
+    paused: Vec<bool>,
+    draining: bool,
+    leaving: bool,
     log: Vec<String>,
-}
-
-fn plan() -> Plan {
-    let class = |name: &str, lanes| Class { name: name.to_owned(), lanes, queue_limit: 6 };
-    let route = |task, class: &str| Route { task: Some(task), model: None, class: class.to_owned() };
-    let routes = vec![route(TaskKind::Txt2Img, "heavy"), route(TaskKind::Vqa, "light")];
-    Plan::new(vec![class("heavy", 1), class("light", 4)], routes).expect("a valid plan")
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let plan = setting::plan(&mut rng);
         let mut world = Self {
-            rng: SplitMix(seed),
+            scheduler: Scheduler::new(plan.clone(), setting::catalog(), JobId(1)),
+            engine: Engine::of(&plan),
+            paused: vec![false; plan.classes().len()],
+            rng,
             now: Time(0),
-            scheduler: Scheduler::new(plan(), JobId(1)),
+            plan,
             disk: Disk::default(),
-            writes: VecDeque::new(),
-            lanes: BTreeMap::new(),
-            sessions: Vec::new(),
+            clients: Vec::new(),
             attached: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             next_number: 1,
             accepted: Vec::new(),
+            draining: false,
+            leaving: false,
             log: Vec::new(),
         };
-        for _ in 0..CLIENTS {
-            world.connect();
-        }
+        (0..CLIENTS).for_each(|_| world.connect());
         world
     }
 
     /// One thing happens.
     pub(crate) fn step(&mut self) {
-        self.now = self.now.after(self.rng.below(50));
-        match self.rng.below(100) {
-            0..25 => {
-                let (light, attached) = (self.rng.below(3) > 0, self.rng.below(2) == 0);
-                let deadline_ms = (self.rng.below(4) == 0).then(|| 1 + self.rng.below(600));
-                let session = self.sessions[self.rng.index(self.sessions.len())];
-                self.submit(light, attached, deadline_ms, session);
+        self.now = self.now.after(self.rng.u64(0..20_000));
+        match self.rng.u32(0..1000) {
+            0..220 => self.submit(),
+            220..450 => self.errand(),
+            450..800 => self.move_a_lane(),
+            800..820 => {
+                let job = self.some_job();
+                self.cancel(job);
             }
-            25..50 => self.commit(),
-            50..80 => self.move_a_lane(),
-            80..86 => {
-                let job = JobId(self.rng.below(self.next_number + 2));
-                // Also of jobs that are over or never were; those to come are another matter.
-                self.cancelled.extend((job.0 < self.next_number).then_some(job));
-                self.input(Input::Cancel(job));
-                self.must_be_leaving(job);
+            820..830 => self.cancel_storm(),
+            830..855 => self.vanish(),
+            855..890 => {
+                let (job, priority) = (self.some_job(), self.rng.i8(-3..4));
+                self.input(Input::SetPriority(job, priority));
             }
-            86..90 => {
-                let index = self.rng.index(self.sessions.len());
-                let session = self.sessions.remove(index);
-                self.input(Input::SessionClosed(session));
-                let left: Vec<JobId> =
-                    self.attached.iter().filter(|(_, s)| **s == session).map(|(job, _)| *job).collect();
-                for job in left {
-                    self.must_be_leaving(job);
-                }
-                self.connect();
+            890..920 => {
+                let (class, paused) = (self.rng.usize(0..self.paused.len()), self.rng.u32(0..3) == 0);
+                self.pause(class, paused);
             }
-            90..97 => self.input(Input::Tick),
-            97..99 => {
-                self.lanes.clear();
+            920..930 => {
+                self.draining = self.rng.u32(0..3) == 0;
+                self.input(Input::Drain(self.draining));
+            }
+            930..984 => self.input(Input::Tick),
+            984..990 => {
+                self.engine.die();
                 self.input(Input::EngineLost);
             }
-            _ => self.die_and_come_back(),
+            990..991 => {
+                self.leaving = true;
+                let input = if self.rng.bool() { Input::Leave } else { Input::Abandon };
+                self.input(input);
+            }
+            991..995 => self.die_and_come_back(),
+            _ => self.input(Input::Tick),
         }
     }
 
     /// Nothing new happens any more, and everything takes its course.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..10_000 {
-            if self.writes.is_empty() && self.lanes.is_empty() {
+        if self.leaving {
+            self.die_and_come_back();
+        }
+        (0..self.paused.len()).for_each(|class| self.pause(class, false));
+        for _ in 0..20_000 {
+            if self.disk.is_written() && self.engine.is_idle() && self.scheduler.live().next().is_none() {
                 break;
             }
-            self.commit();
+            self.now = self.now.after(self.rng.u64(0..50_000));
+            self.errand();
             self.move_a_lane();
+            self.input(Input::Tick);
         }
         assert!(self.scheduler.live().next().is_none(), "every job has ended");
+        assert!(self.engine.is_idle(), "nobody is parked, or runs");
         for job in &self.accepted {
             assert!(self.disk.outcomes.contains_key(job), "accepted job {job} has an outcome");
         }
         assert_eq!(self.disk.records.len(), self.disk.outcomes.len(), "so has every job on record");
     }
 
-    pub(crate) fn ended(&self) -> usize {
-        self.disk.outcomes.len()
+    /// How the jobs ended: in a word, as often as it came to that.
+    pub(crate) fn ends(&self) -> BTreeMap<&'static str, usize> {
+        let mut ends = BTreeMap::new();
+        for outcome in self.disk.outcomes.values() {
+            *ends.entry(outcome.word()).or_default() += 1;
+        }
+        ends
     }
 
     pub(crate) fn into_log(self) -> Vec<String> {
         self.log
     }
 
-    pub(crate) fn submit_heavy(&mut self) -> JobId {
-        self.submit(false, false, None, SessionId(0))
-    }
-
-    pub(crate) fn submit_light(&mut self) -> JobId {
-        self.submit(true, false, None, SessionId(0))
-    }
-
-    pub(crate) fn record_all(&mut self) {
-        while !self.writes.is_empty() {
-            self.commit();
-        }
-    }
-
-    pub(crate) fn on_lanes(&self) -> Vec<JobId> {
-        self.lanes.values().map(|lane| lane.job).collect()
-    }
-
-    fn submit(&mut self, light: bool, attached: bool, deadline_ms: Option<u64>, session: SessionId) -> JobId {
-        let task = if light {
-            Task::Vqa(VqaSpec { question: "what?".to_owned(), top: 1 })
-        } else {
-            let prompt = "a red circle".to_owned();
-            Task::Txt2Img(ImageSpec { prompt, seed: Some(1), steps: Some(4), size: None, guidance: None })
-        };
-        let job = JobId(self.next_number);
-        let ticket = Ticket(self.rng.next());
-        self.input(Input::Submit {
-            ticket,
-            uid: 1000,
-            session,
-            spec: JobSpec { task, model: Some("m".to_owned()), deadline_ms },
-            pictures: Vec::new(),
-            attached,
-            unix_ms: self.now.0,
-        });
-        job
-    }
-
     fn connect(&mut self) {
-        self.sessions.push(SessionId(self.rng.next()));
+        let client = (SessionId(self.rng.u64(..)), self.rng.u32(0..USERS));
+        self.clients.push(client);
     }
 
-    /// The journal commits its oldest entry, or fails to.
-    fn commit(&mut self) {
-        match self.writes.pop_front() {
-            None => {}
-            Some(Write::Record(record)) if self.rng.below(20) == 0 => {
-                self.input(Input::RecordFailed(record.id, "disk full".to_owned()));
-            }
-            Some(Write::Record(record)) => {
-                let job = record.id;
-                assert!(self.disk.records.insert(job, record).is_none(), "job numbers are not reused");
-                self.input(Input::Recorded(job));
-            }
-            Some(Write::Outcome(job, outcome)) => {
-                assert!(self.disk.records.contains_key(&job), "job {job} was on record before it ended");
-                assert!(self.disk.outcomes.insert(job, outcome).is_none(), "job {job} ends once");
-                self.input(Input::Concluded(job));
-            }
+    /// A job that is over, that there is, or that never was; those to come are another matter.
+    fn some_job(&mut self) -> JobId {
+        JobId(self.rng.u64(0..self.next_number))
+    }
+
+    fn submit(&mut self) {
+        let spec = if self.rng.u32(0..3) > 0 { setting::light(&mut self.rng) } else { setting::heavy(&mut self.rng) };
+        let spec = setting::in_a_hurry(&mut self.rng, spec);
+        let (session, uid) = self.clients[self.rng.usize(0..self.clients.len())];
+        let attached = self.rng.bool();
+        self.submit_by(uid, session, spec, attached);
+    }
+
+    fn submit_by(&mut self, uid: Uid, session: SessionId, spec: JobSpec, attached: bool) {
+        let ticket = Ticket(self.rng.u64(..));
+        let unix_ms = self.now.0 / 1000;
+        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, unix_ms });
+    }
+
+    fn cancel(&mut self, job: JobId) {
+        self.cancelled.insert(job);
+        self.input(Input::Cancel(job));
+        assert!(!self.engine.goes_on(job), "job {job} is on its way out");
+    }
+
+    /// Somebody has had enough of everything.
+    fn cancel_storm(&mut self) {
+        let user = self.rng.u32(0..USERS);
+        let theirs: Vec<JobId> = self.jobs.iter().filter(|(_, (uid, _))| *uid == user).map(|(job, _)| *job).collect();
+        theirs.into_iter().for_each(|job| self.cancel(job));
+    }
+
+    /// A connection ends, and another comes.
+    fn vanish(&mut self) {
+        let (session, _) = self.clients.swap_remove(self.rng.usize(0..self.clients.len()));
+        self.input(Input::SessionClosed(session));
+        for (job, _) in self.attached.iter().filter(|(_, of)| **of == session) {
+            assert!(!self.engine.goes_on(*job), "job {job} has gone with its client");
+        }
+        self.connect();
+    }
+
+    fn pause(&mut self, class: usize, paused: bool) {
+        self.paused[class] = paused;
+        self.input(Input::Pause { class, paused });
+    }
+
+    /// The journal, the store or a partition gets something done.
+    fn errand(&mut self) {
+        let done = match self.rng.u32(0..6) {
+            0 => self.engine.unload(&mut self.rng),
+            1 => self.engine.store(&mut self.rng),
+            _ => self.disk.commit(&mut self.rng),
+        };
+        if let Some(input) = done {
+            self.input(input);
         }
     }
 
-    /// A job that nobody wants any more is on no lane, or on one that has been told to leave it.
-    fn must_be_leaving(&self, job: JobId) {
-        assert!(self.lanes.values().all(|lane| lane.job != job || lane.stop), "job {job} is on its way out");
-    }
-
-    /// A lane begins, gets further, finishes, fails, or leaves as it was told.
     fn move_a_lane(&mut self) {
-        if self.lanes.is_empty() {
-            return;
-        }
-        let index = self.rng.index(self.lanes.len());
-        let Some((&lane, &OnLane { job, begun, stop })) = self.lanes.iter().nth(index) else { return };
-        if !begun {
-            self.lanes.insert(lane, OnLane { job, begun: true, stop });
-            return self.input(Input::Started(job));
-        }
-        match self.rng.below(4) {
-            0 => self.input(Input::Progress(job, Activity::Working { done: 1, of: 4 })),
-            // Told to stop, a lane may still be faster.
-            1 | 2 if stop => {
-                self.lanes.remove(&lane);
-                self.input(Input::Interrupted(job));
-            }
-            3 if self.rng.below(5) == 0 => {
-                self.lanes.remove(&lane);
-                let message = "simulated".to_owned();
-                self.input(Input::Finished(job, Outcome::Failed { kind: FailureKind::Engine, message }));
-            }
-            _ => {
-                self.lanes.remove(&lane);
-                self.input(Input::Finished(job, Outcome::Answers(Vec::new())));
-            }
+        for input in self.engine.move_a_lane(self.now, &mut self.rng) {
+            self.input(input);
         }
     }
 
     /// `kill -9`: all but the disk is lost.
     fn die_and_come_back(&mut self) {
-        self.writes.clear();
-        self.lanes.clear();
+        let unfinished = self.disk.reopen(self.now);
+        self.engine = Engine::of(&self.plan);
         // Cancellations that were not on disk are forgotten, too.
         self.cancelled.clear();
-        self.sessions.clear();
-        for _ in 0..CLIENTS {
-            self.connect();
-        }
-        self.next_number = self.disk.records.keys().next_back().map_or(1, |job| job.0 + 1);
-        self.scheduler = Scheduler::new(plan(), JobId(self.next_number));
+        self.attached.clear();
+        self.clients.clear();
+        (0..CLIENTS).for_each(|_| self.connect());
+        self.paused.fill(false);
+        (self.draining, self.leaving) = (false, false);
+        self.jobs.retain(|job, _| self.disk.records.contains_key(job));
+        self.next_number = self.disk.next_id().0;
+        self.scheduler = Scheduler::new(self.plan.clone(), setting::catalog(), self.disk.next_id());
+        self.scheduler.recall(&self.disk.measurements);
         self.log.push("died".to_owned());
-        let unfinished: Vec<JobRecord> =
-            self.disk.records.values().filter(|r| !self.disk.outcomes.contains_key(&r.id)).cloned().collect();
-        let now = self.now.0;
-        let aged = |record: JobRecord| Unfinished { age_ms: now - record.submitted_unix_ms, record };
-        self.input(Input::Restore(unfinished.into_iter().map(aged).collect()));
+        self.input(Input::Restore(unfinished));
     }
 
     fn input(&mut self, input: Input) {
@@ -264,59 +236,67 @@ impl World {
         let session = if let Input::Submit { session, .. } = &input { Some(*session) } else { None };
         for effect in self.scheduler.handle(input, self.now) {
             self.log.push(format!("    {effect:?}"));
-            match effect {
-                Effect::Record(record) => {
-                    // A number that never got on record may be given again after a death.
-                    self.attached.remove(&record.id);
-                    self.attached.extend(session.filter(|_| record.attached).map(|session| (record.id, session)));
-                    self.next_number = record.id.0 + 1;
-                    self.writes.push_back(Write::Record(record));
-                }
-                Effect::Accept(_, job) => {
-                    assert!(self.disk.records.contains_key(&job), "job {job} is durable before it is acknowledged");
-                    self.accepted.push(job);
-                }
-                Effect::Launch { job, lane, .. } => {
-                    assert!(!self.cancelled.contains(&job), "cancelled job {job} does not start");
-                    let session = self.attached.get(&job);
-                    assert!(session.is_none_or(|s| self.sessions.contains(s)), "job {job} has its client");
-                    let before = self.lanes.insert(lane, OnLane { job, begun: false, stop: false });
-                    assert_eq!(before, None, "{lane:?} was free");
-                }
-                Effect::Stop(job) => {
-                    let lane = self.lanes.values_mut().find(|lane| lane.job == job);
-                    lane.expect("only jobs on lanes are stopped").stop = true;
-                }
-                Effect::Conclude { job, outcome, .. } => self.writes.push_back(Write::Outcome(job, outcome)),
-                Effect::Tell(job, Update::Done(view)) => {
-                    assert_eq!(view.id, job);
-                    assert!(self.disk.outcomes.contains_key(&job), "nobody hears of an outcome before it is durable");
-                }
-                Effect::Tell(..) | Effect::Reject(..) | Effect::Advanced => {}
-            }
+            self.carry_out(effect, session);
         }
         assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
-        assert!(self.scheduler.next_timer().is_none_or(|at| at > self.now), "no deadline has been let pass");
-    }
-}
-
-/// Sebastiano Vigna's SplitMix64: small, seedable, the same everywhere.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        assert!(self.scheduler.next_timer().is_none_or(|at| at > self.now), "no time limit has been let pass");
+        self.check();
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+    fn carry_out(&mut self, effect: Effect, session: Option<SessionId>) {
+        match effect {
+            Effect::Record(record) => {
+                assert!(!self.draining && !self.leaving, "nothing is taken");
+                // A number that never got on record may be given again after a death.
+                self.attached.remove(&record.id);
+                self.attached.extend(session.filter(|_| record.attached).map(|session| (record.id, session)));
+                self.jobs.insert(record.id, (record.uid, self.now));
+                self.next_number = record.id.0 + 1;
+                self.disk.write(Write::Record((*record).clone()));
+            }
+            Effect::Accept(_, job) => {
+                assert!(self.disk.records.contains_key(&job), "job {job} is durable before it is acknowledged");
+                self.accepted.push(job);
+            }
+            Effect::Reject(_, rejection) => {
+                assert!(rejection != Rejection::Draining || self.draining || self.leaving, "{rejection}");
+            }
+            Effect::Launch { job, lane, record, lease_bytes, .. } => {
+                assert!(!self.cancelled.contains(&job), "cancelled job {job} does not start");
+                let session = self.attached.get(&job);
+                let connected = |session| self.clients.iter().any(|(open, _)| open == session);
+                assert!(session.is_none_or(connected), "job {job} has its client");
+                assert!(!self.leaving && !self.paused[self.engine.class_of(lane)], "job {job} may start");
+                self.engine.launch(lane, &record, lease_bytes, self.now, &mut self.rng);
+            }
+            Effect::Stop(job) => self.engine.stop(job),
+            Effect::Gate { class, closed } => self.engine.set_gate(class, closed),
+            Effect::Evict { class, model } => self.engine.evict(class, model),
+            Effect::Conclude { job, outcome, wait_us, run_us, usage } => {
+                let (_, came) = self.jobs[&job];
+                assert!(wait_us + run_us <= self.now.since(came), "job {job} was nowhere twice");
+                assert!(usage.parked_us <= run_us, "job {job} was parked on a lane");
+                self.disk.write(Write::Outcome(job, outcome));
+            }
+            Effect::Amend(record) => self.disk.write(Write::Amend((*record).clone())),
+            Effect::Keep(measurement) => self.disk.measurements.push(measurement),
+            Effect::Tell(job, Update::Done(view)) => {
+                assert_eq!(view.id, job);
+                assert!(self.disk.outcomes.contains_key(&job), "nobody hears of an outcome before it is durable");
+            }
+            Effect::Tell(..) | Effect::Advanced => {}
+        }
     }
 
-    fn index(&mut self, length: usize) -> usize {
-        (self.next() % length as u64) as usize
+    /// What holds whatever has happened.
+    fn check(&self) {
+        self.engine.check(&self.plan);
+        let mut running: BTreeMap<Uid, u32> = BTreeMap::new();
+        for job in self.engine.on_lanes() {
+            *running.entry(self.jobs[&job].0).or_default() += 1;
+        }
+        let limit = self.plan.quotas.running_per_uid;
+        assert!(limit == 0 || running.values().all(|count| *count <= limit), "{running:?} of {limit} jobs run");
+        assert!(self.plan.policy == Policy::MultiQueue || running.values().sum::<u32>() <= 1, "one at a time");
     }
 }

@@ -7,6 +7,9 @@ use gpusched_shared::{JobId, Uid};
 
 use crate::policy::ordering::{Rank, is_overdue, rank, re_entry};
 
+/// Waiting jobs of each uid that are looked at for a free lane. One whose jobs all lack memory hides nobody else's.
+const LOOK_AHEAD: usize = 16;
+
 /// A waiting job as the selection sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -120,7 +123,7 @@ impl Queue {
             let others = account.ranks.iter().map(|(_, id)| id).filter(move |_| oldest.is_none());
             let charged_us = account.charged_us;
             let waiting = move |id: &JobId| Waiting { id: *id, uid, charged_us, overdue: oldest.is_some() };
-            oldest.into_iter().chain(others).map(waiting)
+            oldest.into_iter().chain(others).take(LOOK_AHEAD).map(waiting)
         })
     }
 
@@ -176,9 +179,11 @@ impl Queue {
         if let Some((least, _)) = self.active.first() {
             self.floor_us = self.floor_us.max(*least);
         }
-        // What an idle uid was charged matters only while it is more than it would re-enter with.
-        if idle && after.0 <= self.floor_us {
-            self.accounts.remove(&uid);
+        // With nothing on lanes all charges are final, and what an idle uid was charged matters only if that is more than
+        // it would re-enter with. Before that, the least may yet turn out to be less.
+        if self.active.is_empty() {
+            let floor_us = self.floor_us;
+            self.accounts.retain(|_, account| account.charged_us > floor_us);
         }
     }
 }
@@ -193,7 +198,8 @@ impl Account {
         self.arrivals.remove(&id);
         // Nobody that still waits came before those.
         let oldest = self.arrivals.first();
-        while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() < oldest)) {
+        while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() < oldest))
+        {
             self.passed_us -= pass.remove();
         }
     }
@@ -286,6 +292,19 @@ mod tests {
         assert_eq!(charge(&queue, B), Some(600), "A waits, charged 0");
         queue.insert(B, 0, JobId(3));
         assert_eq!(candidates(&queue), [1, 3]);
+    }
+
+    #[test]
+    fn a_debt_outlives_a_guess_that_was_too_high() {
+        let mut queue = queue(&[(A, 0), (A, 0)]);
+        queue.launch(A, 0, JobId(1), 1000);
+        queue.insert(B, 0, JobId(3));
+        queue.launch(B, 0, JobId(3), 1000);
+        queue.settle(B, JobId(3), 1000, 0);
+        // B is idle, charged 1000 as much as A was thought to take; now A turns out to have taken less.
+        queue.settle(A, JobId(1), 1000, 10);
+        queue.insert(B, 0, JobId(4));
+        assert_eq!((charge(&queue, A), charge(&queue, B)), (Some(10), Some(1000)));
     }
 
     #[test]

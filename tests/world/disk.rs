@@ -1,0 +1,72 @@
+//! The simulated journal, which takes its time and sometimes fails.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fastrand::Rng;
+use gpusched_core::{Input, JobRecord, Measurement, Time, Unfinished};
+use gpusched_shared::{JobId, Outcome};
+
+/// What survives the death of the daemon, and what is on its way there.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) records: BTreeMap<JobId, JobRecord>,
+    pub(crate) outcomes: BTreeMap<JobId, Outcome>,
+    pub(crate) measurements: Vec<Measurement>,
+    writes: VecDeque<Write>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Write {
+    Record(JobRecord),
+    Amend(JobRecord),
+    Outcome(JobId, Outcome),
+}
+
+impl Disk {
+    pub(crate) fn write(&mut self, write: Write) {
+        self.writes.push_back(write);
+    }
+
+    pub(crate) fn is_written(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Commits the oldest entry, or fails to.
+    pub(crate) fn commit(&mut self, rng: &mut Rng) -> Option<Input> {
+        match self.writes.pop_front()? {
+            Write::Record(record) if rng.u32(0..20) == 0 => {
+                // What amends it fails with it.
+                self.writes.retain(|write| !matches!(write, Write::Amend(later) if later.id == record.id));
+                Some(Input::RecordFailed(record.id, "disk full".to_owned()))
+            }
+            Write::Record(record) => {
+                let job = record.id;
+                assert!(self.records.insert(job, record).is_none(), "job numbers are not reused");
+                Some(Input::Recorded(job))
+            }
+            Write::Amend(record) => {
+                assert!(self.records.contains_key(&record.id), "job {} was on record before it changed", record.id);
+                self.records.insert(record.id, record);
+                None
+            }
+            Write::Outcome(job, outcome) => {
+                assert!(self.records.contains_key(&job), "job {job} was on record before it ended");
+                assert!(self.outcomes.insert(job, outcome).is_none(), "job {job} ends once");
+                Some(Input::Concluded(job))
+            }
+        }
+    }
+
+    /// `kill -9`: what was not committed never happened. Returns the jobs that have not ended.
+    pub(crate) fn reopen(&mut self, now: Time) -> Vec<Unfinished> {
+        self.writes.clear();
+        let unfinished = self.records.values().filter(|record| !self.outcomes.contains_key(&record.id)).cloned();
+        let age_ms = |record: &JobRecord| now.0 / 1000 - record.submitted_unix_ms;
+        unfinished.map(|record| Unfinished { age_ms: age_ms(&record), record }).collect()
+    }
+
+    /// A number that no job on record has.
+    pub(crate) fn next_id(&self) -> JobId {
+        JobId(self.records.keys().next_back().map_or(1, |job| job.0 + 1))
+    }
+}

@@ -1,0 +1,88 @@
+//! What the world is made of: classes, models and jobs, drawn so that everything is scarce.
+
+use fastrand::Rng;
+use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, Policy, Route};
+use gpusched_shared::{Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
+
+/// Models for pictures, of which one or two fit into their partition, and models for questions.
+const PAINTERS: [&str; 3] = ["painter-a", "painter-b", "painter-c"];
+const ANSWERERS: [&str; 2] = ["answerer-a", "answerer-b"];
+
+/// Bytes of every model's weights.
+pub(crate) const WEIGHTS_BYTES: u64 = 30;
+
+/// Two classes of scarce lanes and memory, or a single queue.
+pub(crate) fn plan(rng: &mut Rng) -> Plan {
+    let flush = rng.choice([FlushRule::BeforeEach, FlushRule::OnPressure, FlushRule::Never]).unwrap_or_default();
+    let heavy = Class {
+        queue_limit: 6,
+        cap_bytes: rng.u64(50..130),
+        flush,
+        gate: (rng.u32(0..4) > 0).then(|| GateRule { min_share_milli: rng.u32(0..1100), window_ms: rng.u64(0..2000) }),
+        aging_ms: rng.u64(0..500),
+        batch_wait_ms: rng.u64(0..300),
+        keep_alive_ms: rng.bool().then(|| rng.u64(1..300)),
+        ..Class::new("heavy", rng.u32(1..3))
+    };
+    let light = Class {
+        name: "light".to_owned(),
+        lanes: rng.u32(1..5),
+        priority: 10,
+        gate: None,
+        pinned: if rng.bool() { vec![ANSWERERS[0].to_owned()] } else { Vec::new() },
+        ..heavy.clone()
+    };
+    let routes = vec![Route::of_task(TaskKind::Txt2Img, "heavy"), Route::of_task(TaskKind::Vqa, "light")];
+    let mut plan = Plan::new(vec![heavy, light], routes).expect("a valid plan");
+    plan.policy = if rng.u32(0..8) == 0 { Policy::Fifo } else { Policy::MultiQueue };
+    for quota in
+        [&mut plan.quotas.queued_per_uid, &mut plan.quotas.running_per_uid, &mut plan.quotas.jobs_per_connection]
+    {
+        *quota = rng.choice([0, 0, 2, 4]).unwrap_or_default();
+    }
+    plan
+}
+
+/// The models, each of which needs 20 bytes beside its weights until it is found to need more.
+pub(crate) fn catalog() -> Catalog {
+    let model = |name: &str, task| ModelInfo {
+        name: name.to_owned(),
+        kind: "simulated".to_owned(),
+        tasks: vec![task],
+        bytes: WEIGHTS_BYTES,
+        default_size: Size { width: 8, height: 8 },
+        size_multiple: 1,
+        max_pixels: u64::MAX,
+        default_steps: 4,
+        default_guidance_milli: 1000,
+        declared: Declared { weights_bytes: WEIGHTS_BYTES, run_bytes: 20, run_bytes_per_pixel: 0 },
+    };
+    let painters = PAINTERS.iter().map(|name| model(name, TaskKind::Txt2Img));
+    Catalog::new(painters.chain(ANSWERERS.iter().map(|name| model(name, TaskKind::Vqa))).collect())
+}
+
+/// A picture of one of a few shapes to be made.
+pub(crate) fn heavy(rng: &mut Rng) -> JobSpec {
+    let size = rng.u32(1..4) * 8;
+    let image = ImageSpec {
+        seed: Some(1),
+        steps: Some(rng.u32(1..6)),
+        size: Some(Size { width: size, height: size }),
+        ..ImageSpec::new("a red circle")
+    };
+    let model = rng.choice(PAINTERS).map(str::to_owned);
+    JobSpec { model, ..JobSpec::new(Task::Txt2Img(image)) }
+}
+
+/// A question.
+pub(crate) fn light(rng: &mut Rng) -> JobSpec {
+    let model = rng.choice(ANSWERERS).map(str::to_owned);
+    JobSpec { model, ..JobSpec::new(Task::Vqa(VqaSpec { question: "what?".to_owned(), top: 1 })) }
+}
+
+/// The same with a priority, and some with limits on its time.
+pub(crate) fn in_a_hurry(rng: &mut Rng, spec: JobSpec) -> JobSpec {
+    let mut limit = |one_in: u32| (rng.u32(0..one_in) == 0).then(|| rng.u64(1..600));
+    let (deadline_ms, queue_timeout_ms, run_timeout_ms) = (limit(5), limit(8), limit(8));
+    JobSpec { priority: rng.i8(-3..4), deadline_ms, queue_timeout_ms, run_timeout_ms, ..spec }
+}
