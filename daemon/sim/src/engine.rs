@@ -79,7 +79,7 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) inputs: VecDeque<Input>,
-    pub(crate) alarms: Vec<(Time, Alarm)>,
+    pub(crate) alarms: VecDeque<(Time, Alarm)>,
 }
 
 /// A lane wants to be called.
@@ -386,7 +386,7 @@ impl Engine {
             Phase::Computing(stretch) if let Some(oom_at) = stage.work.oom_at => stretch.reaches_at(oom_at),
             Phase::Loading(stretch) | Phase::Computing(stretch) => stretch.ends_at(),
         };
-        out.alarms.push((at, Alarm { lane, token: slot.token }));
+        out.alarms.push_back((at, Alarm { lane, token: slot.token }));
     }
 }
 

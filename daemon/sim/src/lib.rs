@@ -8,7 +8,7 @@
 //!                               engine (lanes, partitions, stretches of work between yield points)
 //! ```
 //!
-//! [`scenario`] says what is simulated, [`simulate`] runs it, [`report`] and [`timeline`] are what comes out. [`plan`]
+//! [`scenario`] says what is simulated, [`simulate`] runs it, [`report`] and [`timeline`] are what comes out. [`plan()`]
 //! answers how many lanes fit into a device's memory and has a simulation confirm it. [`cli`] has the commands.
 
 mod arrivals;
@@ -36,12 +36,15 @@ pub use samples::Summary;
 pub use scenario::{Scenario, ScenarioError, load};
 pub use timeline::Timeline;
 
+use recorder::Recorder;
+use world::World;
+
 /// Runs a scenario to its end. Memory does not grow with the number of jobs, but with how many there are at once.
 ///
 /// # Errors
 /// What [`Scenario::check`] says.
 pub fn simulate(scenario: &Scenario, policy: Policy) -> Result<Report, ScenarioError> {
-    Ok(world::World::new(scenario, policy, false)?.run().0)
+    Ok(World::new(scenario, policy, None)?.run())
 }
 
 /// Runs a scenario to its end and keeps what happened to each job and partition, up to the bound that
@@ -50,6 +53,7 @@ pub fn simulate(scenario: &Scenario, policy: Policy) -> Result<Report, ScenarioE
 /// # Errors
 /// What [`Scenario::check`] says.
 pub fn simulate_recorded(scenario: &Scenario, policy: Policy) -> Result<(Report, Timeline), ScenarioError> {
-    let (report, timeline) = world::World::new(scenario, policy, true)?.run();
-    Ok((report, timeline.unwrap_or_default()))
+    let mut recorder = Recorder::new(scenario, policy);
+    let report = World::new(scenario, policy, Some(&mut recorder))?.run();
+    Ok((report, recorder.into_timeline()))
 }

@@ -7,7 +7,7 @@ use gpusched_shared::{JobId, Outcome};
 
 use crate::partition::Partition;
 use crate::report::policy_name;
-use crate::scenario::Scenario;
+use crate::scenario::{ClassSpec, Scenario};
 use crate::timeline::{AttemptLine, ClassLine, JobLine, MemoryPoint, Span, Timeline, VERSION};
 
 /// The most jobs, and the most entries about memory, in one timeline.
@@ -26,7 +26,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(scenario: &Scenario, policy: Policy) -> Self {
-        let class = |class: &crate::scenario::ClassSpec| ClassLine {
+        let class = |class: &ClassSpec| ClassLine {
             name: class.name.clone(),
             lanes: class.lanes,
             cap_bytes: scenario.cap_bytes(class),

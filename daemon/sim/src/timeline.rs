@@ -1,6 +1,6 @@
 //! What happened when: the format of the files that simulations and real runs write alike, as JSON.
 //!
-//! All times are microseconds since the run began, all sizes bytes.
+//! A file is a list with a [`Timeline`] for each run. All times are microseconds since the run began, all sizes bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// A run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
     /// The format's [`VERSION`].
     pub version: u32,

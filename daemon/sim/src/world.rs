@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use gpusched_core::{Effect, Input, JobRecord, LaneId, Policy, Scheduler, SessionId, Time};
-use gpusched_shared::{JobId, Outcome, Update};
+use gpusched_shared::{JobId, JobState, Outcome, Update};
 
 use crate::arrivals::Arrivals;
 use crate::clients::{Clients, Draw, Quit};
@@ -17,10 +17,9 @@ use crate::partition::Partition;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::report::Report;
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{ClassSpec, Scenario, ScenarioError};
 use crate::stretch::FULL;
 use crate::tally::{Ended, Tally};
-use crate::timeline::Timeline;
 
 /// Ticks in a row at one time, after which the scheduler is said to be going round in circles.
 const TICKS: u32 = 1000;
@@ -49,7 +48,15 @@ struct Underway {
     concluded: Option<(u64, u64)>,
 }
 
-pub(crate) struct World {
+/// The deaths of the engine that are to come.
+struct Losses {
+    left: u32,
+    /// The mean time between two, in microseconds.
+    mean_us: f64,
+    random: Random,
+}
+
+pub(crate) struct World<'a> {
     now: Time,
     scheduler: Scheduler,
     engine: Engine,
@@ -62,14 +69,18 @@ pub(crate) struct World {
     jobs: HashMap<JobId, Underway>,
     /// The job that is being accepted or refused.
     arriving: Option<Underway>,
-    /// Deaths of the engine that are to come, and how often they do.
-    losses: (u32, f64, Random),
+    losses: Losses,
     tally: Tally,
-    recorder: Option<Recorder>,
+    recorder: Option<&'a mut Recorder>,
 }
 
-impl World {
-    pub(crate) fn new(scenario: &Scenario, policy: Policy, records: bool) -> Result<Self, ScenarioError> {
+impl<'a> World<'a> {
+    /// A world in which nothing has happened yet. What will, goes to `recorder`.
+    pub(crate) fn new(
+        scenario: &Scenario,
+        policy: Policy,
+        recorder: Option<&'a mut Recorder>,
+    ) -> Result<Self, ScenarioError> {
         scenario.check()?;
         let mut plan = scenario.plan()?;
         plan.policy = policy;
@@ -85,20 +96,20 @@ impl World {
             out: Outbox::default(),
             jobs: HashMap::new(),
             arriving: None,
-            losses: (
-                faults.engine_losses,
-                faults.engine_loss_every_s.us() as f64,
-                Random::of(scenario.seed, u64::MAX - 1),
-            ),
+            losses: Losses {
+                left: faults.engine_losses,
+                mean_us: faults.engine_loss_every_s.us() as f64,
+                random: Random::of(scenario.seed, u64::MAX - 1),
+            },
             tally: Tally::of(scenario, policy),
-            recorder: records.then(|| Recorder::new(scenario, policy)),
+            recorder,
         };
         world.plan_engine_loss();
         Ok(world)
     }
 
     /// Runs until every job has ended.
-    pub(crate) fn run(mut self) -> (Report, Option<Timeline>) {
+    pub(crate) fn run(mut self) -> Report {
         let mut ticks = 0;
         while ticks < TICKS && !self.is_over() {
             let event = self.events.peek().map(|Reverse((at, ..))| *at);
@@ -129,8 +140,7 @@ impl World {
             self.tally.violation(impossible);
         }
         let refusals: Vec<(usize, u64)> = self.scheduler.refusals().collect();
-        let report = self.tally.report(self.engine.partitions(), &refusals);
-        (report, self.recorder.map(Recorder::into_timeline))
+        self.tally.report(self.engine.partitions(), &refusals)
     }
 
     fn is_over(&self) -> bool {
@@ -220,7 +230,7 @@ impl World {
                 Effect::Evict { class, model } => self.engine.unload(class, &model, &mut self.out),
                 Effect::Conclude { job, wait_us, run_us, .. } => self.conclude(job, wait_us, run_us),
                 Effect::Tell(id, Update::Done(view)) => {
-                    if let gpusched_shared::JobState::Done(outcome) = view.state {
+                    if let JobState::Done(outcome) = view.state {
                         self.end(id, &outcome, view.usage.parked_us);
                     }
                 }
@@ -292,7 +302,7 @@ impl World {
     }
 
     fn plan_engine_loss(&mut self) {
-        let (left, mean_us, random) = &mut self.losses;
+        let Losses { left, mean_us, random } = &mut self.losses;
         if let Some(fewer) = left.checked_sub(1) {
             *left = fewer;
             let after_us = random.exponential_us(*mean_us);
@@ -301,7 +311,7 @@ impl World {
     }
 
     fn take_alarms(&mut self) {
-        for (at, alarm) in std::mem::take(&mut self.out.alarms) {
+        while let Some((at, alarm)) = self.out.alarms.pop_front() {
             self.at(at, Event::Lane(alarm));
         }
     }
@@ -324,9 +334,8 @@ fn engine(scenario: &Scenario) -> Engine {
         files: model.files,
         peak_bytes: model.peak_bytes(),
     });
-    let partition = |class: &crate::scenario::ClassSpec| {
-        Partition::new(class.name.clone(), scenario.cap_bytes(class), scenario.models.len())
-    };
+    let partition =
+        |class: &ClassSpec| Partition::new(class.name.clone(), scenario.cap_bytes(class), scenario.models.len());
     let lanes = scenario.classes.iter().enumerate().flat_map(|(index, class)| (0..class.lanes).map(move |_| index));
     let factor = |class: &str, beside: &str| {
         let found = scenario.contentions.iter().find(|c| c.class == class && c.beside == beside);
