@@ -1,9 +1,9 @@
 //! The scheduler alone: a job from submission to outcome, with an instant journal and engine, in queues of several
 //! lengths and of several users. Ratios between the lengths say how the cost grows; absolute times are this machine's.
 
-use std::hint::black_box;
+use std::collections::VecDeque;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gpusched_core::{Catalog, Class, Effect, Input, Plan, Route, Scheduler, SessionId, Ticket, Time};
 use gpusched_shared::{Declared, JobId, JobSpec, ModelInfo, Outcome, Size, Task, TaskKind, Uid, Usage, VqaSpec};
 
@@ -28,43 +28,55 @@ fn scheduler(waiting: u32) -> Scheduler {
     Scheduler::new(plan, Catalog::new(vec![vilt]), JobId(1))
 }
 
-fn submit(scheduler: &mut Scheduler, uid: Uid, ticket: u64) -> Vec<Effect> {
-    let task = Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 1 });
-    let input = Input::Submit {
-        ticket: Ticket(ticket),
-        uid,
-        session: SessionId(u64::from(uid)),
-        spec: JobSpec { model: Some(MODEL.to_owned()), ..JobSpec::new(task) },
-        pictures: Vec::new(),
-        attached: false,
-        unix_ms: 0,
-    };
-    scheduler.handle(input, Time(ticket)).into()
+/// An instant journal, and lanes that are done with a job when they are told.
+struct Shell {
+    scheduler: Scheduler,
+    on_lanes: VecDeque<JobId>,
+    now: Time,
 }
 
-/// Runs what an instant journal and engine would answer, until `finish` more jobs have ended or nothing is left to do.
-fn play(scheduler: &mut Scheduler, mut effects: Vec<Effect>, now: Time, finish: &mut u64) {
-    while let Some(effect) = effects.pop() {
-        let input = match effect {
-            Effect::Record(record) => Input::Recorded(record.id),
-            Effect::Launch { job, .. } if *finish > 0 => {
-                *finish -= 1;
-                effects.extend(scheduler.handle(Input::Started(job), now));
-                Input::Finished(job, Outcome::Answers(Vec::new()), Usage::default())
+impl Shell {
+    fn submit(&mut self, uid: Uid) {
+        self.now = self.now.after(1);
+        let task = Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 1 });
+        self.input(Input::Submit {
+            ticket: Ticket(self.now.0),
+            uid,
+            session: SessionId(u64::from(uid)),
+            spec: JobSpec { model: Some(MODEL.to_owned()), ..JobSpec::new(task) },
+            pictures: Vec::new(),
+            attached: false,
+            unix_ms: 0,
+        });
+    }
+
+    /// The job that has been on its lane for longest ends.
+    fn finish(&mut self) {
+        self.now = self.now.after(1);
+        let job = self.on_lanes.pop_front().expect("a lane has a job");
+        self.input(Input::Finished(job, Outcome::Answers(Vec::new()), Usage::default()));
+    }
+
+    fn input(&mut self, input: Input) {
+        for effect in self.scheduler.handle(input, self.now) {
+            match effect {
+                Effect::Record(record) => self.input(Input::Recorded(record.id)),
+                Effect::Launch { job, .. } => {
+                    self.on_lanes.push_back(job);
+                    self.input(Input::Started(job));
+                }
+                Effect::Conclude { job, .. } => self.input(Input::Concluded(job)),
+                Effect::Reject(_, rejection) => panic!("{rejection}"),
+                Effect::Accept(..)
+                | Effect::Stop(_)
+                | Effect::Gate { .. }
+                | Effect::Evict { .. }
+                | Effect::Amend(_)
+                | Effect::Keep(_)
+                | Effect::Tell(..)
+                | Effect::Advanced => {}
             }
-            Effect::Conclude { job, .. } => Input::Concluded(job),
-            Effect::Launch { .. }
-            | Effect::Accept(..)
-            | Effect::Reject(..)
-            | Effect::Stop(_)
-            | Effect::Gate { .. }
-            | Effect::Evict { .. }
-            | Effect::Amend(_)
-            | Effect::Keep(_)
-            | Effect::Tell(..)
-            | Effect::Advanced => continue,
-        };
-        effects.extend(scheduler.handle(input, now));
+        }
     }
 }
 
@@ -74,20 +86,19 @@ fn jobs(c: &mut Criterion) {
     for (users, waiting) in [(1, 0), (1, 100), (1, 1000), (100, 1000)] {
         let id = BenchmarkId::new(format!("{users} users"), waiting);
         group.bench_with_input(id, &(users, waiting), |b, &(users, waiting)| {
-            b.iter(|| {
-                let mut scheduler = scheduler(waiting);
-                let mut finish = 0;
-                for ticket in 0..u64::from(waiting) {
-                    let effects = submit(&mut scheduler, ticket as Uid % users, ticket);
-                    play(&mut scheduler, effects, Time(ticket), &mut finish);
+            let full = || {
+                let mut shell = Shell { scheduler: scheduler(waiting), on_lanes: VecDeque::new(), now: Time(0) };
+                (0..waiting).for_each(|n| shell.submit(n % users));
+                shell
+            };
+            let run = |mut shell: Shell| {
+                for n in 0..JOBS {
+                    shell.submit(n as Uid % users);
+                    shell.finish();
                 }
-                for ticket in 0..JOBS {
-                    finish = 1;
-                    let effects = submit(&mut scheduler, ticket as Uid % users, ticket);
-                    play(&mut scheduler, effects, Time(ticket), &mut finish);
-                }
-                black_box(scheduler.is_idle())
-            });
+                shell
+            };
+            b.iter_batched(full, run, BatchSize::LargeInput);
         });
     }
     group.finish();
