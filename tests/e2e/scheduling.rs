@@ -180,13 +180,12 @@ fn what_can_never_fit_is_refused_with_numbers() {
     let daemon = Daemon::start_with(&Setup { heavy, ..Setup::default() });
     let client = daemon.client();
     let large = txt2img("a red circle").size(1024, 1024);
-    match rejection(client.submit(large, Vec::new(), true)) {
-        Rejection::NeverFits { class, model, weights_bytes, run_bytes, cap_bytes } => {
-            assert_eq!((class.as_str(), model.as_str(), cap_bytes), ("heavy", "flux2-klein-tiny", 64 << 20));
-            assert!(weights_bytes > 1 << 20 && weights_bytes + run_bytes > cap_bytes);
-        }
-        other => panic!("{other}"),
-    }
+    let refused = rejection(client.submit(large, Vec::new(), true));
+    let Rejection::NeverFits { class, model, weights_bytes, run_bytes, cap_bytes } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!((class.as_str(), model.as_str(), cap_bytes), ("heavy", "flux2-klein-tiny", 64 << 20));
+    assert!(weights_bytes > 1 << 20 && weights_bytes + run_bytes > cap_bytes);
     let refused = daemon.gpuctl(&["submit", "txt2img", "a red circle", "--size", "1024"]).expect(4);
     assert!(refused.stderr.contains("partition heavy has 64.0 MiB"), "{}", refused.stderr);
     made(&client, client.submit(quick(), Vec::new(), true).expect("accepted"));

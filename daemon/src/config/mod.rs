@@ -318,7 +318,7 @@ mod tests {
         assert!(wrong("class = []").contains("no [[class]]"));
         assert!(wrong("class = [{name = 'a', partition = 'much'}]").contains("a partition is a size"));
         let class = |text: &str| format!("route = []\nclass = [{{name = 'a', {text}}}]");
-        assert!(wrong(&class("partition = '900TB'")).contains("add up to 818.5 TiB, the device has"));
+        assert!(wrong(&class("partition = '900TB'")).contains("add up to 819 TiB, the device has"));
         assert!(wrong(&class("partition = '1%', gate = 'kernel'")).contains("needs an engine for CUDA"));
         assert!(wrong(&class("partition = '1%', nice = 20")).contains("nice must be 0 to 19"));
     }

@@ -67,8 +67,13 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Applies what is missing, each migration in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    migrate_to(connection, MIGRATIONS.len())
+}
+
+/// Applies what is missing to come to a version.
+pub(super) fn migrate_to(connection: &mut Connection, wanted: usize) -> rusqlite::Result<()> {
     let seen = usize::try_from(version(connection)?).unwrap_or(0);
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(seen) {
+    for (index, migration) in MIGRATIONS.iter().enumerate().take(wanted).skip(seen) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;

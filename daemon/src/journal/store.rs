@@ -247,3 +247,55 @@ fn text<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
 fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use gpusched_shared::TimeLimit;
+
+    use super::*;
+
+    /// A journal as version 1 of the schema left it.
+    #[test]
+    fn an_older_journal_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("journal.sqlite");
+        let mut old = Connection::open(&path).expect("opened");
+        schema::migrate_to(&mut old, 1).expect("migrated");
+        let record = r#"{"id":1,"uid":7,"class":"light","spec":{"task":{"vqa":{"question":"what?","top":1}},"model":null,
+            "deadline_ms":5},"pictures":[],"attached":false,"submitted_unix_ms":9,"attempts":0}"#;
+        old.execute(
+            "INSERT INTO jobs (id, uid, class, record, submitted_unix_ms, outcome, wait_ms, run_ms)
+             VALUES (1, 7, 'light', ?1, 9, '\"expired\"', 5, 2)",
+            [record],
+        )
+        .expect("inserted");
+        drop(old);
+
+        let store = Store::open(&path, BTreeSet::new()).expect("opened");
+        let view = store.show(JobId(1)).expect("asked").expect("there");
+        assert_eq!(view.state, JobState::Done(Outcome::Expired { limit: TimeLimit::Deadline }));
+        assert_eq!((view.wait_us, view.run_us, view.usage), (5000, 2000, Usage::default()));
+        assert_eq!((view.spec.priority, view.spec.deadline_ms, view.spec.run_timeout_ms), (0, Some(5), None));
+    }
+
+    #[test]
+    fn measurements_are_kept_and_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("journal.sqlite");
+        let mut store = Store::open(&path, BTreeSet::new()).expect("opened");
+        let measured = |peak_bytes, runs| Measurement {
+            model: "m".to_owned(),
+            width: 64,
+            height: 32,
+            pictures: 1,
+            peak_bytes,
+            step_us: 7,
+            runs,
+        };
+        store.commit(vec![Entry::Footprint(measured(10, 1))]);
+        store.commit(vec![Entry::Footprint(measured(12, 2))]);
+        drop(store);
+        let store = Store::open(&path, BTreeSet::new()).expect("opened again");
+        assert_eq!(store.recover().expect("read").footprints, [measured(12, 2)]);
+    }
+}
