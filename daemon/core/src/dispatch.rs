@@ -7,7 +7,7 @@ use gpusched_shared::{FailureKind, JobId, OutOfMemory, Outcome, Uid, Usage};
 use crate::catalog::ModelId;
 use crate::class::FlushRule;
 use crate::effect::Effect;
-use crate::footprint::steps;
+use crate::footprint::{Shape, steps};
 use crate::job::Job;
 use crate::job::transition::Event;
 use crate::lane::LaneId;
@@ -137,9 +137,14 @@ impl Scheduler {
         limit > 0 && self.uids.get(&uid).is_some_and(|held| held.running >= limit)
     }
 
+    /// What a job of this shape needs of its partition, weights included.
+    pub(crate) fn whole_demand(&self, class: usize, shape: Shape) -> Demand {
+        self.footprints.demand(&self.catalog, shape, self.plan.classes()[class].cap_bytes)
+    }
+
     /// What a job needs of its partition beyond what is there already.
     pub(crate) fn demand(&self, class: usize, job: &Job) -> Demand {
-        let demand = self.footprints.demand(&self.catalog, job.shape);
+        let demand = self.whole_demand(class, job.shape);
         match self.ledger.stay(class, job.shape.model) {
             Some(Stay::Loading | Stay::Resident) => Demand { weights_bytes: 0, ..demand },
             Some(Stay::Leaving) | None => demand,
@@ -156,7 +161,7 @@ impl Scheduler {
         let mut demand = self.demand(class, job);
         if demand.weights_bytes == 0 {
             // Weights that are there count when it comes to what could ever fit.
-            let whole = self.footprints.demand(&self.catalog, job.shape);
+            let whole = self.whole_demand(class, job.shape);
             if whole.bytes() > room.cap_bytes.saturating_sub(room.pinned_bytes) {
                 return Admission::Reject;
             }
@@ -258,7 +263,7 @@ impl Scheduler {
     /// How a job ends that was accepted but needs more, as has been measured since, than its partition can ever give.
     fn never_fits(&self, id: JobId) -> Outcome {
         let facts = self.jobs.get(&id).map(|job| {
-            let demand = self.footprints.demand(&self.catalog, job.shape);
+            let demand = self.whole_demand(job.class, job.shape);
             (self.plan.classes()[job.class].name.clone(), self.ledger.view(job.class), demand)
         });
         let (partition, view, demand) = facts.unwrap_or_default();

@@ -77,10 +77,11 @@ impl Scheduler {
         let model = spec.model.as_deref().and_then(|name| self.catalog.id_of(name));
         // As many pictures as the task needs at least.
         let shape = model.map(|model| Shape::of(model, spec, *spec.task.pictures().start()));
-        let demand = shape.map(|shape| self.footprints.demand(&self.catalog, shape)).unwrap_or_default();
+        let class = routing::route(routes, spec, uid).and_then(|name| self.plan.class_named(name));
+        let demand = class.zip(shape).map(|(class, shape)| self.whole_demand(class, shape)).unwrap_or_default();
         let run_us = shape.and_then(|shape| self.footprints.cost_us(shape, steps(spec)));
         RouteView {
-            class: routing::route(routes, spec, uid).map(str::to_owned),
+            class: class.map(|class| self.plan.classes()[class].name.clone()),
             rules: routing::explain(routes, spec, uid),
             run_bytes: demand.run_bytes,
             weights_bytes: demand.weights_bytes,

@@ -83,14 +83,14 @@ pub fn steps(spec: &JobSpec) -> u64 {
 }
 
 impl Footprints {
-    /// What a job of this shape needs with its model's weights not yet in memory.
-    pub fn demand(&self, catalog: &Catalog, shape: Shape) -> Demand {
+    /// What a job of this shape needs with its model's weights not yet in memory, in a partition of `cap_bytes`.
+    pub fn demand(&self, catalog: &Catalog, shape: Shape, cap_bytes: u64) -> Demand {
         let declared = catalog.model(shape.model).map(|model| model.declared).unwrap_or_default();
         let weights_bytes = self.weights.get(&shape.model).copied().unwrap_or(declared.weights_bytes);
         let measured = self.shapes.get(&shape).map(|measured| measured.peak_bytes).filter(|peak| *peak > 0);
         let run_bytes = match measured {
-            // Measured, and a tenth for what differs from job to job.
-            Some(peak) => peak.saturating_add(peak / 10),
+            // Measured, and a tenth for what differs from job to job; but what has fitted must not be refused for that tenth.
+            Some(peak) => peak.saturating_add(peak / 10).min(cap_bytes.saturating_sub(weights_bytes)).max(peak),
             None => declared.run_bytes.saturating_add(declared.run_bytes_per_pixel.saturating_mul(shape.pixels())),
         };
         Demand { weights_bytes, run_bytes }
@@ -187,25 +187,30 @@ mod tests {
         }])
     }
 
+    const CAP: u64 = 10_000;
     const SHAPE: Shape = Shape { model: ModelId(0), width: 8, height: 4, pictures: 1 };
 
     #[test]
     fn measured_replaces_declared() {
         let catalog = catalog();
         let mut footprints = Footprints::default();
-        assert_eq!(footprints.demand(&catalog, SHAPE), Demand { weights_bytes: 500, run_bytes: 100 + 2 * 64 });
+        assert_eq!(footprints.demand(&catalog, SHAPE, CAP), Demand { weights_bytes: 500, run_bytes: 100 + 2 * 64 });
         assert_eq!(footprints.cost_us(SHAPE, 3), None);
         let kept = footprints.learn(&catalog, SHAPE, 50, 4, 400).expect("the first is kept");
         assert_eq!((kept.peak_bytes, kept.step_us, kept.runs), (50, 100, 1));
-        assert_eq!(footprints.demand(&catalog, SHAPE).run_bytes, 55);
+        assert_eq!(footprints.demand(&catalog, SHAPE, CAP).run_bytes, 55);
         assert_eq!(footprints.cost_us(SHAPE, 3), Some(300));
         footprints.learn_weights(ModelId(0), 480);
         footprints.learn_weights(ModelId(0), 0);
-        assert_eq!(footprints.demand(&catalog, SHAPE).weights_bytes, 480);
+        assert_eq!(footprints.demand(&catalog, SHAPE, CAP).weights_bytes, 480);
+
+        // The margin ends where the partition does, and what was measured does not.
+        assert_eq!(footprints.demand(&catalog, SHAPE, 480 + 52).run_bytes, 52);
+        assert_eq!(footprints.demand(&catalog, SHAPE, 480 + 40).run_bytes, 50);
 
         let mut later = Footprints::default();
         later.recall(&catalog, &kept);
-        assert_eq!(later.demand(&catalog, SHAPE).run_bytes, 55);
+        assert_eq!(later.demand(&catalog, SHAPE, CAP).run_bytes, 55);
         later.recall(&catalog, &Measurement { model: "gone".to_owned(), ..kept });
         assert_eq!(later.shapes.len(), 1);
     }

@@ -34,7 +34,7 @@ impl Scheduler {
         }
         let (class, shape) = self.place(&record)?;
         let Class { name, queue_limit, cap_bytes, .. } = &self.plan.classes()[class];
-        let demand = self.footprints.demand(&self.catalog, shape);
+        let demand = self.whole_demand(class, shape);
         if demand.bytes() > *cap_bytes {
             return Err(Rejection::NeverFits {
                 class: name.clone(),

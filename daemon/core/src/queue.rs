@@ -241,7 +241,7 @@ mod tests {
         queue.settle(B, JobId(3), 20, 5);
         assert_eq!(candidates(&queue), [4, 2]);
         assert_eq!((charge(&queue, A), charge(&queue, B)), (Some(10), Some(5)));
-        assert_eq!((queue.len(), queue.is_empty()), (2, false));
+        assert_eq!((queue.len(), queue.is_empty(), Queue::new(1).is_empty()), (2, false, true));
     }
 
     #[test]

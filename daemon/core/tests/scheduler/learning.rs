@@ -100,11 +100,11 @@ fn running_out_of_memory_raises_what_the_next_is_thought_to_need() {
     let [first, second] = [0; 2].map(|_| shell.submit(ANN, paint("m", 2)));
     assert_eq!(shell.running(), [first], "two of them do not fit any more");
     // It turns out to need more than there is: neither those that come nor those that wait can ever run.
-    finish_after(&mut shell, first, 1, out_of_memory(95), 0);
+    finish_after(&mut shell, first, 1, out_of_memory(101), 0);
     let outcome = shell.outcomes.get(&second);
     let Some(Outcome::Failed { kind: FailureKind::OutOfMemory(oom), message }) = outcome else { panic!("{outcome:?}") };
-    assert_eq!((oom.requested_bytes, oom.used_bytes, oom.cap_bytes), (104, 0, 100));
-    assert!(message.contains("needs 104 B") && message.ends_with("a larger partition"), "{message}");
+    assert_eq!((oom.requested_bytes, oom.used_bytes, oom.cap_bytes), (101, 0, 100));
+    assert!(message.contains("needs 101 B") && message.ends_with("a larger partition"), "{message}");
     assert!(shell.try_submit(ANN, paint("m", 2)).is_err());
 }
 
