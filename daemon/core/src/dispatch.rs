@@ -127,6 +127,7 @@ impl Scheduler {
             charged_us: waiting.charged_us,
             overdue: waiting.overdue,
             passed_ms: job.passed_since.map_or(0, |since| now.since(since) / 1000),
+            swaps_in: self.ledger.stay(class, job.shape.model).is_none_or(|stay| stay == Stay::Leaving),
             admission: self.admission(class, job),
         })
     }

@@ -14,6 +14,8 @@ pub struct Candidate {
     pub overdue: bool,
     /// How long it has been let wait for a batch of other models' jobs; 0 if it has not been passed yet.
     pub passed_ms: u64,
+    /// Whether its model must be loaded.
+    pub swaps_in: bool,
     /// Whether its memory can be had.
     pub admission: Admission,
 }
@@ -50,13 +52,14 @@ pub fn choose(candidates: impl Iterator<Item = Candidate>, bounds: Bounds) -> Ch
         if waiting_us.is_some_and(|waiting| !may_overtake(candidate.charged_us, waiting, bounds.aging_us)) {
             break;
         }
+        let waited_for_batch = candidate.passed_ms >= bounds.batch_wait_ms;
         match candidate.admission {
             Admission::Admit => return Choice::Launch(place),
             Admission::Reject => return Choice::Fail(place),
-            Admission::Evict(_) if candidate.overdue || candidate.passed_ms >= bounds.batch_wait_ms => {
-                return Choice::MakeRoom(place);
-            }
+            Admission::Evict(_) if candidate.overdue || waited_for_batch => return Choice::MakeRoom(place),
             Admission::Evict(_) => lacks_room = lacks_room.or(Some(place)),
+            // Models in use stay so for as long as others go on starting their jobs.
+            Admission::Defer if candidate.swaps_in && waited_for_batch => break,
             Admission::Defer => {}
         }
         waiting_us = waiting_us.or(Some(candidate.charged_us));
@@ -72,7 +75,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { aging_us: 100, batch_wait_ms: 10 };
 
     fn candidate(charged_us: u64, admission: Admission) -> Candidate {
-        Candidate { charged_us, overdue: false, passed_ms: 0, admission }
+        Candidate { charged_us, overdue: false, passed_ms: 0, swaps_in: true, admission }
     }
 
     fn evict() -> Admission {
@@ -105,6 +108,13 @@ mod tests {
         assert_eq!(choose(&[waited, candidate(0, Admission::Admit)]), Choice::MakeRoom(0));
         let overdue = Candidate { overdue: true, ..fresh.clone() };
         assert_eq!(choose(&[overdue, candidate(0, Admission::Admit)]), Choice::MakeRoom(0));
+        // Other models are in use: no more of their jobs, so that they come to be idle.
+        let in_use = Candidate { passed_ms: 10, ..candidate(0, Admission::Defer) };
+        assert_eq!(choose(&[in_use.clone(), candidate(0, Admission::Admit)]), Choice::Wait);
+        let patient = Candidate { passed_ms: 9, ..in_use.clone() };
+        assert_eq!(choose(&[patient, candidate(0, Admission::Admit)]), Choice::Launch(1));
+        let there = Candidate { swaps_in: false, ..in_use };
+        assert_eq!(choose(&[there, candidate(0, Admission::Admit)]), Choice::Launch(1), "it lacks other memory");
         // Room is made for the first that lacks it.
         assert_eq!(choose(&[candidate(0, Admission::Defer), fresh.clone(), fresh]), Choice::MakeRoom(1));
     }

@@ -152,6 +152,30 @@ fn a_batch_lasts_so_long_at_most() {
     assert_eq!(shell.take_evicted(), ["b"]);
 }
 
+#[test]
+fn a_batch_ends_though_its_model_is_never_idle() {
+    let mut shell = Shell::new(only(Class { lanes: 2, cap_bytes: 60, ..for_one() }), models());
+    let mut before = shell.submit(ANN, ask("a"));
+    shell.loaded("a");
+    shell.start(before);
+    let next = shell.submit(ANN, ask("a"));
+    let other = shell.submit(ANN, ask("b"));
+    let batch: Vec<JobId> = (0..4).map(|_| shell.submit(ANN, ask("a"))).collect();
+    // One of them is always on a lane.
+    for job in [next, batch[0], batch[1]] {
+        assert_eq!(shell.running(), [before, job]);
+        shell.start(job);
+        shell.pass_ms(5);
+        shell.finish(before);
+        before = job;
+    }
+    assert_eq!(shell.running(), [before], "10 ms after the first went past, no more do");
+    shell.finish(before);
+    assert_eq!(shell.take_evicted(), ["a"]);
+    shell.unloaded("a");
+    assert_eq!(shell.running(), [other]);
+}
+
 /// `big` takes all of the partition while it runs, `small` next to nothing; both take 1 ms and that is known.
 fn big_and_small(lanes: u32) -> Shell {
     let big_and_small = vec![model("big", 0, 80), model("small", 0, 10)];
