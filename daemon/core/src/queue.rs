@@ -196,9 +196,9 @@ impl Account {
     fn take(&mut self, priority: i8, id: JobId) {
         self.ranks.remove(&rank(priority, id));
         self.arrivals.remove(&id);
-        // Nobody that still waits came before those.
+        // Nobody that still waits came before those, and nobody goes past himself.
         let oldest = self.arrivals.first();
-        while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() < oldest))
+        while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() <= oldest))
         {
             self.passed_us -= pass.remove();
         }
@@ -349,6 +349,16 @@ mod tests {
         assert_eq!(candidates(&queue), [1]);
         queue.remove(A, 9, JobId(3));
         assert_eq!(candidates(&queue), [1], "still so after the next change");
+    }
+
+    #[test]
+    fn nobody_goes_past_himself() {
+        let mut queue = queue(&[(A, 0), (A, 9), (A, 0)]);
+        queue.launch(A, 9, JobId(2), 1000);
+        queue.settle(A, JobId(2), 1000, 1000);
+        queue.insert(A, -9, JobId(2));
+        queue.launch(A, 0, JobId(1), 10);
+        assert_eq!(candidates(&queue), [3, 2]);
     }
 
     #[test]
