@@ -95,6 +95,11 @@ async fn run(config: &Config) -> Result<(), ServeError> {
             config.models
         );
     }
+    for class in &config.classes {
+        for name in class.pin.iter().filter(|name| engine.models().iter().all(|model| model.name != **name)) {
+            tracing::warn!("class {} pins {name}, which is no model here", class.name);
+        }
+    }
     let mut scheduler = Scheduler::new(config.plan()?, Catalog::new(engine.models()), recovered.next_id);
     scheduler.recall(&recovered.footprints);
     let names = lanes.iter().map(ToString::to_string).collect();

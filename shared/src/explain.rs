@@ -45,7 +45,7 @@ pub enum Reason {
     },
     /// Under the policy `fifo` one job runs at a time, whatever its class.
     OneAtATime {
-        /// The job that runs.
+        /// The job that runs; hidden (0) where it is someone else's.
         job: JobId,
     },
     /// Its partition has too little memory free.
@@ -100,6 +100,7 @@ impl fmt::Display for Reason {
             Self::Behind { jobs, lane_ms } => write!(f, "{jobs} jobs go first ({} of lane time)", seconds(*lane_ms)),
             Self::LanesBusy { class, lanes: 1 } => write!(f, "the lane of class {class} is busy"),
             Self::LanesBusy { class, lanes } => write!(f, "all {lanes} lanes of class {class} are busy"),
+            Self::OneAtATime { job: JobId(0) } => f.write_str("policy fifo runs one job at a time, now someone else's"),
             Self::OneAtATime { job } => write!(f, "policy fifo runs one job at a time, now job {job}"),
             Self::Memory { class, needs_bytes, free_bytes, cap_bytes } => write!(
                 f,
@@ -114,7 +115,7 @@ impl fmt::Display for Reason {
             Self::Batching { model, at_most_ms } => {
                 write!(f, "jobs of models in memory go before {model} is loaded, for at most {}", seconds(*at_most_ms))
             }
-            Self::RunningQuota { limit } => write!(f, "{limit} jobs of its owner are running, which is the quota"),
+            Self::RunningQuota { limit } => write!(f, "its owner has {limit} on lanes, which is the quota"),
             Self::Paused { class } => write!(f, "class {class} is paused; `gpuctl resume {class}` starts it again"),
             Self::Stopping => f.write_str("the daemon is stopping; the job runs after the next start"),
             Self::Parked { classes } => write!(f, "parked at a yield point while {} works", classes.join(", ")),

@@ -100,7 +100,7 @@ pub enum Rejection {
         available: String,
     },
     /// No routing rule takes the job.
-    #[error("no [[route]] of the daemon's configuration takes {task} jobs; add one")]
+    #[error("no [[route]] of the daemon's configuration takes this {task} job; `gpuctl route --explain` says why")]
     NoRoute {
         /// The task.
         task: String,

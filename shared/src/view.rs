@@ -183,7 +183,8 @@ pub struct PreemptionView {
     pub missed: u64,
     /// How often the class went on beside lighter work because its minimum share was due; these are not in the percentiles.
     pub refused: u64,
-    /// The longest time between two yield points of its jobs, in microseconds, model loading excepted.
+    /// The longest time between two yield points of its jobs that have left their lanes, in microseconds, model loading
+    /// excepted.
     pub longest_gap_us: u64,
 }
 

@@ -9,6 +9,17 @@ use crate::footprint::Measurement;
 use crate::input::Ticket;
 use crate::lane::LaneId;
 
+/// A picture that came with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Its file.
+    #[serde(flatten)]
+    pub blob: BlobRef,
+    /// How many pixels it has; a large picture takes memory to decode.
+    #[serde(default)]
+    pub pixels: u64,
+}
+
 /// A job as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -21,7 +32,7 @@ pub struct JobRecord {
     /// What to do.
     pub spec: JobSpec,
     /// Its stored pictures.
-    pub pictures: Vec<BlobRef>,
+    pub pictures: Vec<Picture>,
     /// Whether it ends with its connection.
     pub attached: bool,
     /// When it was accepted, in milliseconds since the Unix epoch.

@@ -75,11 +75,13 @@ impl Scheduler {
     pub fn route(&self, spec: &JobSpec, uid: Uid) -> RouteView {
         let routes = self.plan.routes();
         let model = spec.model.as_deref().and_then(|name| self.catalog.id_of(name));
-        // As many pictures as the task needs at least.
-        let shape = model.map(|model| Shape::of(model, spec, *spec.task.pictures().start()));
+        // Without pictures, which are not known here.
+        let shape = model.map(|model| Shape::of(model, spec, &[]));
         let class = routing::route(routes, spec, uid).and_then(|name| self.plan.class_named(name));
         let demand = class.zip(shape).map(|(class, shape)| self.whole_demand(class, shape)).unwrap_or_default();
+        // A job with pictures is likely to take what jobs of its class do.
         let run_us = shape.and_then(|shape| self.footprints.cost_us(shape, steps(spec)));
+        let run_us = run_us.or(class.and_then(|class| self.mean_us[class]));
         RouteView {
             class: class.map(|class| self.plan.classes()[class].name.clone()),
             rules: routing::explain(routes, spec, uid),

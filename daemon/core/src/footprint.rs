@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use gpusched_shared::{JobSpec, Task};
+use gpusched_shared::{Declared, JobSpec, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, ModelId};
+use crate::effect::Picture;
 use crate::policy::admission::Demand;
 
-/// Shapes that are remembered; jobs of others keep to what is declared.
+/// Shapes that are remembered.
 const SHAPES: usize = 4096;
+/// The most pixels of one picture that a model looks at.
+const SEEN_PIXELS: u64 = 1 << 20;
+/// Bytes for each pixel of a picture while it is decoded and scaled.
+const DECODING_BYTES: u64 = 8;
 
 /// Jobs of one shape need the same memory, and the same time for each diffusion step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +27,8 @@ pub struct Shape {
     pub height: u32,
     /// Pictures that go in together: the batch.
     pub pictures: u32,
+    /// Pixels of all of them, rounded up to a power of two, so that one large picture says nothing of small ones.
+    pub input_pixels: u64,
 }
 
 /// What jobs of one shape were measured to need, as the journal keeps it.
@@ -35,6 +42,8 @@ pub struct Measurement {
     pub height: u32,
     /// See [`Shape`].
     pub pictures: u32,
+    /// See [`Shape`].
+    pub input_pixels: u64,
     /// The most memory one used beside the weights, in bytes.
     pub peak_bytes: u64,
     /// How long one takes for each step, in microseconds: a mean in which later ones weigh more.
@@ -48,6 +57,8 @@ struct Measured {
     peak_bytes: u64,
     step_us: u64,
     runs: u64,
+    /// When it was last learnt from, counted in lessons.
+    at: u64,
 }
 
 /// What has been measured.
@@ -56,21 +67,31 @@ pub struct Footprints {
     shapes: BTreeMap<Shape, Measured>,
     /// Measured weights, which replace the declared ones.
     weights: BTreeMap<ModelId, u64>,
+    lessons: u64,
 }
 
 impl Shape {
-    /// The shape of a job of `model` with `pictures` pictures.
-    pub fn of(model: ModelId, spec: &JobSpec, pictures: usize) -> Self {
+    /// The shape of a job of `model` with `pictures`.
+    pub fn of(model: ModelId, spec: &JobSpec, pictures: &[Picture]) -> Self {
         let size = match &spec.task {
             Task::Txt2Img(image) | Task::Img2Img(image) => image.size,
             Task::Vqa(_) => None,
         };
         let (width, height) = size.map_or((0, 0), |size| (size.width, size.height));
-        Self { model, width, height, pictures: u32::try_from(pictures).unwrap_or(u32::MAX) }
+        let input_pixels = match pictures.iter().map(|picture| picture.pixels).sum::<u64>() {
+            0 => 0,
+            pixels => pixels.checked_next_power_of_two().unwrap_or(u64::MAX),
+        };
+        Self { model, width, height, pictures: u32::try_from(pictures.len()).unwrap_or(u32::MAX), input_pixels }
     }
 
-    fn pixels(self) -> u64 {
-        u64::from(self.width) * u64::from(self.height) * (1 + u64::from(self.pictures))
+    /// What a job of this shape is declared to use beside its model's weights, in bytes.
+    fn declared_bytes(self, declared: Declared) -> u64 {
+        let made = u64::from(self.width) * u64::from(self.height);
+        // Models scale larger pictures down before they look at them.
+        let seen = self.input_pixels.min(u64::from(self.pictures) * SEEN_PIXELS);
+        let model = declared.run_bytes_per_pixel.saturating_mul(made + seen).saturating_add(declared.run_bytes);
+        model.saturating_add(DECODING_BYTES.saturating_mul(self.input_pixels))
     }
 }
 
@@ -91,7 +112,7 @@ impl Footprints {
         let run_bytes = match measured {
             // Measured, and a tenth for what differs from job to job; but what has fitted must not be refused for that tenth.
             Some(peak) => peak.saturating_add(peak / 10).min(cap_bytes.saturating_sub(weights_bytes)).max(peak),
-            None => declared.run_bytes.saturating_add(declared.run_bytes_per_pixel.saturating_mul(shape.pixels())),
+            None => shape.declared_bytes(declared),
         };
         Demand { weights_bytes, run_bytes }
     }
@@ -112,7 +133,7 @@ impl Footprints {
         steps: u64,
         run_us: u64,
     ) -> Option<Measurement> {
-        let measured = self.measured(shape)?;
+        let measured = self.measured(shape);
         let grown = peak_bytes > measured.peak_bytes;
         measured.peak_bytes = measured.peak_bytes.max(peak_bytes);
         let step_us = run_us / steps.max(1);
@@ -127,7 +148,7 @@ impl Footprints {
     /// Learns that a job needed `peak_bytes`, from one that ran out of memory or whose time says nothing. Returns what is
     /// worth keeping: when the peak has grown.
     pub fn learn_peak(&mut self, catalog: &Catalog, shape: Shape, peak_bytes: u64) -> Option<Measurement> {
-        let measured = self.measured(shape)?;
+        let measured = self.measured(shape);
         let grown = peak_bytes > measured.peak_bytes;
         measured.peak_bytes = measured.peak_bytes.max(peak_bytes);
         let measured = *measured;
@@ -143,27 +164,34 @@ impl Footprints {
 
     /// Takes back what the journal kept.
     pub fn recall(&mut self, catalog: &Catalog, kept: &Measurement) {
-        let Measurement { width, height, pictures, peak_bytes, step_us, runs, .. } = *kept;
-        if let Some(model) = catalog.id_of(&kept.model)
-            && let Some(measured) = self.measured(Shape { model, width, height, pictures })
-        {
-            *measured = Measured { peak_bytes, step_us, runs };
+        let Measurement { width, height, pictures, input_pixels, peak_bytes, step_us, runs, .. } = *kept;
+        if let Some(model) = catalog.id_of(&kept.model) {
+            let measured = self.measured(Shape { model, width, height, pictures, input_pixels });
+            (measured.peak_bytes, measured.step_us, measured.runs) = (peak_bytes, step_us, runs);
         }
     }
 
-    fn measured(&mut self, shape: Shape) -> Option<&mut Measured> {
-        if self.shapes.len() >= SHAPES && !self.shapes.contains_key(&shape) {
-            return None;
+    /// What is known of a shape, to be added to. Where there are too many, the one that was learnt from longest ago makes
+    /// room, so that nobody fills the table for good.
+    fn measured(&mut self, shape: Shape) -> &mut Measured {
+        if self.shapes.len() >= SHAPES
+            && !self.shapes.contains_key(&shape)
+            && let Some(oldest) = self.shapes.iter().min_by_key(|(_, measured)| measured.at).map(|(shape, _)| *shape)
+        {
+            self.shapes.remove(&oldest);
         }
-        Some(self.shapes.entry(shape).or_default())
+        self.lessons += 1;
+        let measured = self.shapes.entry(shape).or_default();
+        measured.at = self.lessons;
+        measured
     }
 }
 
 fn to_keep(catalog: &Catalog, shape: Shape, measured: Measured) -> Option<Measurement> {
-    let Shape { model, width, height, pictures } = shape;
-    let Measured { peak_bytes, step_us, runs } = measured;
+    let Shape { model, width, height, pictures, input_pixels } = shape;
+    let Measured { peak_bytes, step_us, runs, at: _ } = measured;
     let model = catalog.model(model)?.name.clone();
-    Some(Measurement { model, width, height, pictures, peak_bytes, step_us, runs })
+    Some(Measurement { model, width, height, pictures, input_pixels, peak_bytes, step_us, runs })
 }
 
 #[cfg(test)]
@@ -188,13 +216,16 @@ mod tests {
     }
 
     const CAP: u64 = 10_000;
-    const SHAPE: Shape = Shape { model: ModelId(0), width: 8, height: 4, pictures: 1 };
+    const SHAPE: Shape = Shape { model: ModelId(0), width: 8, height: 4, pictures: 1, input_pixels: 32 };
 
     #[test]
     fn measured_replaces_declared() {
         let catalog = catalog();
         let mut footprints = Footprints::default();
-        assert_eq!(footprints.demand(&catalog, SHAPE, CAP), Demand { weights_bytes: 500, run_bytes: 100 + 2 * 64 });
+        assert_eq!(
+            footprints.demand(&catalog, SHAPE, CAP),
+            Demand { weights_bytes: 500, run_bytes: 100 + 2 * 64 + 8 * 32 }
+        );
         assert_eq!(footprints.cost_us(SHAPE, 3), None);
         let kept = footprints.learn(&catalog, SHAPE, 50, 4, 400).expect("the first is kept");
         assert_eq!((kept.peak_bytes, kept.step_us, kept.runs), (50, 100, 1));
@@ -239,9 +270,7 @@ mod tests {
             footprints.learn(&catalog, Shape { width, ..SHAPE }, 1, 1, 1);
         }
         assert_eq!(footprints.shapes.len(), SHAPES);
-        assert!(
-            footprints.learn(&catalog, Shape { width: 0, ..SHAPE }, 2, 1, 1).is_some(),
-            "known ones go on learning"
-        );
+        assert!(!footprints.shapes.contains_key(&Shape { width: 9, ..SHAPE }), "the oldest have gone");
+        assert_eq!(footprints.cost_us(Shape { width: SHAPES as u32 + 9, ..SHAPE }, 1), Some(1), "the newest are there");
     }
 }

@@ -1,8 +1,8 @@
 //! What can happen to the scheduler.
 
-use gpusched_shared::{Activity, BlobRef, JobId, JobSpec, Outcome, Uid, Usage};
+use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Uid, Usage};
 
-use crate::effect::JobRecord;
+use crate::effect::{JobRecord, Picture};
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,7 @@ pub enum Input {
         /// What to do.
         spec: JobSpec,
         /// The stored pictures.
-        pictures: Vec<BlobRef>,
+        pictures: Vec<Picture>,
         /// Whether the job ends when the connection does.
         attached: bool,
         /// Wall-clock time, for the record only.

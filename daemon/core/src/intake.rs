@@ -35,13 +35,15 @@ impl Scheduler {
         let (class, shape) = self.place(&record)?;
         let Class { name, queue_limit, cap_bytes, .. } = &self.plan.classes()[class];
         let demand = self.whole_demand(class, shape);
-        if demand.bytes() > *cap_bytes {
+        // Pinned models never make room.
+        let cap_bytes = cap_bytes.saturating_sub(self.ledger.room(class, shape.model).pinned_bytes);
+        if demand.bytes() > cap_bytes {
             return Err(Rejection::NeverFits {
                 class: name.clone(),
                 model: record.spec.model.clone().unwrap_or_default(),
                 weights_bytes: demand.weights_bytes,
                 run_bytes: demand.run_bytes,
-                cap_bytes: *cap_bytes,
+                cap_bytes,
             });
         }
         if self.waiting[class] >= *queue_limit {
@@ -77,7 +79,7 @@ impl Scheduler {
         let Unfinished { mut record, age_ms } = job;
         let (id, attached) = (record.id, record.attached);
         let place = self.place(&record);
-        let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, 0)));
+        let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, &[])));
         if place.is_ok() {
             record.class.clone_from(&self.plan.classes()[class].name);
         }
@@ -108,7 +110,7 @@ impl Scheduler {
             name: name.to_owned(),
             available: "another catalog than when the job was accepted".to_owned(),
         })?;
-        Ok((class, Shape::of(model, &record.spec, record.pictures.len())))
+        Ok((class, Shape::of(model, &record.spec, &record.pictures)))
     }
 
     /// When a place in a full queue is likely to be free: as soon as one lane has ended one job.

@@ -36,7 +36,7 @@ mod view;
 
 pub use catalog::{Catalog, ModelId};
 pub use class::{Class, FlushRule, GateRule};
-pub use effect::{Effect, JobRecord};
+pub use effect::{Effect, JobRecord, Picture};
 pub use footprint::Measurement;
 pub use input::{Input, SessionId, Ticket, Unfinished};
 pub use lane::LaneId;

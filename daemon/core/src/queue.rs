@@ -36,8 +36,8 @@ struct Account {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     accounts: BTreeMap<Uid, Account>,
-    /// Accounts with waiting jobs, those charged least first.
-    backlog: BTreeSet<(u64, Uid)>,
+    /// Accounts with waiting jobs, those charged least first, and of those the one with the job that came first.
+    backlog: BTreeSet<(u64, JobId, Uid)>,
     /// Accounts with jobs waiting or on lanes, likewise.
     active: BTreeSet<(u64, Uid)>,
     /// The least that an active account was charged when there last was one.
@@ -116,7 +116,7 @@ impl Queue {
     /// Waiting jobs of the uids that `may_go`, in the order in which they may: a uid that has an overdue job offers only
     /// that one.
     pub(crate) fn candidates(&self, may_go: impl Fn(Uid) -> bool) -> impl Iterator<Item = Waiting> {
-        let uids = self.backlog.iter().map(|(_, uid)| *uid).filter(move |uid| may_go(*uid));
+        let uids = self.backlog.iter().map(|(_, _, uid)| *uid).filter(move |uid| may_go(*uid));
         let accounts = uids.filter_map(|uid| Some((uid, self.accounts.get(&uid)?)));
         accounts.flat_map(|(uid, account)| {
             let oldest = account.arrivals.first().filter(|_| is_overdue(account.passed_us, self.aging_us));
@@ -137,7 +137,7 @@ impl Queue {
         let mut accounts: BinaryHeap<_> = self
             .backlog
             .iter()
-            .filter_map(|(charged, uid)| {
+            .filter_map(|(charged, _, uid)| {
                 let ranks = self.accounts.get(uid)?.ranks.iter();
                 Some(Reverse((*charged, *uid, ranks.map(|(_, id)| *id).collect::<Vec<_>>(), 0)))
             })
@@ -165,14 +165,14 @@ impl Queue {
     /// Changes an account and puts it in its places again.
     fn change(&mut self, uid: Uid, change: impl FnOnce(&mut Account)) {
         let account = self.accounts.entry(uid).or_default();
-        let before = (account.charged_us, uid);
+        let (before, place) = ((account.charged_us, uid), account.place(uid));
         change(account);
-        let (after, waits, idle) = ((account.charged_us, uid), !account.ranks.is_empty(), account.is_idle());
-        self.backlog.remove(&before);
-        self.active.remove(&before);
-        if waits {
-            self.backlog.insert(after);
+        let (after, new_place, idle) = ((account.charged_us, uid), account.place(uid), account.is_idle());
+        if let Some(place) = place {
+            self.backlog.remove(&place);
         }
+        self.active.remove(&before);
+        self.backlog.extend(new_place);
         if !idle {
             self.active.insert(after);
         }
@@ -189,6 +189,11 @@ impl Queue {
 }
 
 impl Account {
+    /// Its place in the backlog, if anything of it waits.
+    fn place(&self, uid: Uid) -> Option<(u64, JobId, Uid)> {
+        self.arrivals.first().map(|oldest| (self.charged_us, *oldest, uid))
+    }
+
     fn is_idle(&self) -> bool {
         self.ranks.is_empty() && self.on_lanes == 0
     }

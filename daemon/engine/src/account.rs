@@ -52,12 +52,15 @@ impl Entry {
         }
     }
 
+    /// What came before is done by the time an account that this brings to 0 is opened anew: [`Account::open`] acquires.
     fn subtract(&self, bytes: u64) {
-        self.live.fetch_sub(bytes, Ordering::Relaxed);
+        // Not below 0: a count that wraps round would keep every stage out of the partition.
+        self.live.update(Ordering::Release, Ordering::Relaxed, |live| live.saturating_sub(bytes));
     }
 }
 
-// Counters are statistics: nothing else is read on the strength of them, so relaxed order does.
+// Counters are statistics: nothing else is read on the strength of them, so relaxed order does. Except that an account
+// which was closed is another's as soon as it is at 0.
 static TABLE: [Entry; ACCOUNTS] = [const { Entry::new() }; ACCOUNTS];
 
 thread_local! {
@@ -93,10 +96,23 @@ pub(crate) fn charge(index: Index, bytes: u64) {
 pub(crate) fn credit(index: Index, bytes: u64) {
     if index != NOBODY {
         let entry = entry(index);
+        // First of all: once a closed account is at 0, another may open it, under another parent. The parent stays what
+        // it is until its turn, for these bytes are still counted there.
+        let parent = entry.parent.load(Ordering::Relaxed);
         entry.subtract(bytes);
-        if let parent @ 1.. = entry.parent.load(Ordering::Relaxed) {
+        if parent != NOBODY {
             self::entry(parent).subtract(bytes);
         }
+    }
+}
+
+/// Counts what was `old` bytes as `new`: by the difference, so that a closed account which holds nothing else is not at 0,
+/// and another's, in between.
+pub(crate) fn resize(index: Index, old: u64, new: u64) {
+    if new > old {
+        charge(index, new - old);
+    } else {
+        credit(index, old - new);
     }
 }
 
@@ -112,9 +128,16 @@ impl Account {
     /// Opens an account; what is charged to it is charged to `parent` as well. `None` if there are too many.
     pub(crate) fn open(parent: Option<&Arc<Self>>) -> Option<Self> {
         let free = |entry: &Entry| {
-            // What outlived the account's last owner is still counted there: not a clean start for another.
-            entry.live.load(Ordering::Relaxed) == 0
-                && entry.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            if entry.taken.swap(true, Ordering::Acquire) {
+                return false;
+            }
+            // What outlived the account's last owner is still counted there: not a clean start for another. Looked at
+            // only now, when nobody else can open it, use it and close it again.
+            let clean = entry.live.load(Ordering::Acquire) == 0;
+            if !clean {
+                entry.taken.store(false, Ordering::Release);
+            }
+            clean
         };
         let index = (1..).zip(&TABLE[1..]).find_map(|(index, entry)| free(entry).then_some(index))?;
         let entry = entry(index);
@@ -134,10 +157,13 @@ impl Account {
         entry(self.index).peak.load(Ordering::Relaxed)
     }
 
-    /// Forgets the peak so far.
-    pub(crate) fn restart_peak(&self) {
+    /// Forgets the peak so far and returns it.
+    pub(crate) fn restart_peak(&self) -> u64 {
         let entry = entry(self.index);
-        entry.peak.store(entry.live.load(Ordering::Relaxed), Ordering::Relaxed);
+        let peak = entry.peak.swap(0, Ordering::Relaxed);
+        // Not stored: what other threads charge meanwhile may have raised it already.
+        entry.peak.fetch_max(entry.live.load(Ordering::Relaxed), Ordering::Relaxed);
+        peak
     }
 
     /// Makes the calling thread one of this lane's, for good.
@@ -186,8 +212,11 @@ mod tests {
         charge(lane.index, 10);
         assert_eq!([lane.live(), model.live(), partition.live()], [40, 50, 90]);
         assert_eq!([lane.peak(), model.peak(), partition.peak()], [100, 50, 150]);
-        lane.restart_peak();
+        assert_eq!(lane.restart_peak(), 100);
         assert_eq!([lane.peak(), partition.peak()], [40, 150]);
+        resize(lane.index, 40, 60);
+        resize(lane.index, 60, 40);
+        assert_eq!([lane.live(), lane.peak(), partition.live()], [40, 60, 90]);
         credit(lane.index, 40);
         credit(model.index, 50);
     }
@@ -201,6 +230,28 @@ mod tests {
         let others: Vec<_> = (0..8).map(|_| Account::open(None).unwrap()).collect();
         assert!(others.iter().all(|other| other.index != index && other.live() == 0));
         credit(index, 1);
+    }
+
+    #[test]
+    fn what_outlives_an_account_is_credited_to_its_parent_whoever_opens_it_next() {
+        let (first, second) = (Arc::new(Account::open(None).unwrap()), Arc::new(Account::open(None).unwrap()));
+        // Each thread opens what the other closed, most often the very account.
+        let both = std::sync::Barrier::new(2);
+        let open_and_outlive = |parent: &Arc<Account>| {
+            both.wait();
+            for _ in 0..500_000 {
+                let account = Account::open(Some(parent)).unwrap();
+                let index = account.index;
+                charge(index, 1);
+                drop(account);
+                credit(index, 1);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| open_and_outlive(&first));
+            scope.spawn(|| open_and_outlive(&second));
+        });
+        assert_eq!([first.live(), second.live()], [0, 0]);
     }
 
     #[test]

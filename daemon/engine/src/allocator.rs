@@ -23,13 +23,13 @@ const ALIGN: usize = align_of::<Index>();
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allocator;
 
-/// The block asked of the system for one of `layout`, and where in it the caller's begins. `None` if the sum is more
-/// than a layout can say, which is an allocation that must fail.
+/// The block asked of the system for one of `layout`, aligned for a note too, and where in it the caller's begins.
+/// `None` if the sum is more than a layout can say, which is an allocation that must fail.
 fn noted(layout: Layout) -> Option<(Layout, usize)> {
     // As long as the alignment, so that what follows it is aligned too. 16 is what malloc aligns to in any case.
     let offset = layout.align().max(16);
     let size = layout.size().checked_add(offset)?;
-    Layout::from_size_align(size, layout.align()).ok().map(|noted| (noted, offset))
+    Layout::from_size_align(size, layout.align().max(ALIGN)).ok().map(|noted| (noted, offset))
 }
 
 const _: () = assert!(NOTE <= 16 && 16 % ALIGN == 0);
@@ -37,13 +37,13 @@ const _: () = assert!(NOTE <= 16 && 16 % ALIGN == 0);
 /// Writes the note of a block and counts it.
 ///
 /// # Safety
-/// `base` is null or the begin of a block of `whole`, of which `offset`, a multiple of 16, is within.
+/// `base` is null or the begin of a block of `whole`, and both came with `offset` from [`noted`].
 unsafe fn enter(base: *mut u8, whole: Layout, offset: usize, payer: Index) -> *mut u8 {
     if base.is_null() {
         return base;
     }
-    // SAFETY: the caller's part begins at `offset`, at least 16 bytes into the block, and a note fits before it,
-    // aligned, because both the block and the offset are.
+    // SAFETY: the caller's part begins at `offset`, at least 16 bytes into the block, so a note fits before it. It is
+    // aligned, because the block is aligned for a note, and offset and length of a note are multiples of that.
     unsafe {
         let block = base.add(offset);
         block.sub(NOTE).cast::<Index>().write(payer);
@@ -55,9 +55,9 @@ unsafe fn enter(base: *mut u8, whole: Layout, offset: usize, payer: Index) -> *m
 /// Whom a block is charged to.
 ///
 /// # Safety
-/// `block` came from [`enter`].
+/// `block` came from [`enter`], or was moved with its note since.
 unsafe fn payer(block: *mut u8) -> Index {
-    // SAFETY: the note was written right before the block when it was handed out, and nobody else writes there.
+    // SAFETY: the note was written right before the block, where it is aligned, and nobody else writes there.
     unsafe { block.sub(NOTE).cast::<Index>().read() }
 }
 
@@ -113,12 +113,13 @@ unsafe impl GlobalAlloc for Allocator {
             // SAFETY: as in `dealloc`. The system moves the note along with the block, and it stays where it was in
             // it, because the alignment, which decides on `offset`, is the same.
             unsafe {
-                let payer = payer(block);
                 let base = System.realloc(block.sub(offset), old, new.size());
-                if !base.is_null() {
-                    account::credit(payer, old.size() as u64);
+                if base.is_null() {
+                    return base;
                 }
-                return enter(base, new, offset, payer);
+                let moved = base.add(offset);
+                account::resize(payer(moved), old.size() as u64, new.size() as u64);
+                return moved;
             }
         }
         // A note comes or goes: into a new block.
@@ -220,6 +221,15 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn the_note_is_aligned_whatever_the_block_is() {
+        for align in [1, 2, 16, 4096] {
+            let (whole, offset) = noted(Layout::from_size_align(5000, align).unwrap()).unwrap();
+            assert!(whole.align() >= align.max(ALIGN) && offset.is_multiple_of(align));
+            assert!((offset - NOTE).is_multiple_of(ALIGN));
+        }
     }
 
     #[test]

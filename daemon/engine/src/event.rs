@@ -1,7 +1,7 @@
 //! What the engine says.
 
 use gpusched_shared::view::Activity;
-use gpusched_shared::{Answer, FailureKind, JobId, OutOfMemory, Size, Usage};
+use gpusched_shared::{Answer, Bytes, FailureKind, JobId, OutOfMemory, Size, Usage};
 
 use crate::memory::Memory;
 
@@ -97,6 +97,16 @@ impl Failure {
 
 impl From<OutOfMemory> for Failure {
     fn from(out_of_memory: OutOfMemory) -> Self {
-        Self { message: out_of_memory.to_string(), kind: FailureKind::OutOfMemory(out_of_memory) }
+        let message = match &out_of_memory {
+            // See `Lease::check`.
+            OutOfMemory { partition, requested_bytes: 0, used_bytes, cap_bytes } => {
+                let (used, cap) = (Bytes(*used_bytes), Bytes(*cap_bytes));
+                format!(
+                    "out of memory: the model's weights do not fit, partition {partition} has {used} of {cap} in use"
+                )
+            }
+            OutOfMemory { .. } => out_of_memory.to_string(),
+        };
+        Self { message, kind: FailureKind::OutOfMemory(out_of_memory) }
     }
 }

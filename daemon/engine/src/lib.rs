@@ -11,6 +11,7 @@ pub mod event;
 mod gate;
 mod housekeeper;
 mod lane;
+mod lease;
 pub mod memory;
 mod partition;
 pub mod picture;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use gpusched_shared::OutOfMemory;
-
 use crate::account::Account;
 use crate::command::PartitionSpec;
 use crate::gate::Gate;
@@ -40,23 +38,5 @@ impl Partition {
             peak_bytes: self.account.peak(),
             weights_bytes: self.residency.bytes(),
         }
-    }
-
-    /// Refuses a stage that uses `used` bytes and was promised `promised`, if the partition holds more than it may.
-    ///
-    /// Only stages that broke their own promise are refused. Where all keep theirs and the sum is too much
-    /// nevertheless, the ledger that made the promises is wrong, and to end a stage for that would punish one at random;
-    /// the ledger learns of it from what is measured.
-    pub(crate) fn check(&self, used: u64, promised: u64) -> Result<(), OutOfMemory> {
-        let live = self.account.live();
-        if live <= self.spec.cap_bytes || used <= promised {
-            return Ok(());
-        }
-        Err(OutOfMemory {
-            partition: self.spec.name.clone(),
-            requested_bytes: used,
-            used_bytes: live,
-            cap_bytes: self.spec.cap_bytes,
-        })
     }
 }

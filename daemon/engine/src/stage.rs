@@ -49,7 +49,16 @@ impl From<Error> for Stopped {
 
 /// Runs a stage to its end or to where `at` stops it. All it held is free when this returns, but for the product.
 pub(crate) fn run(stage: &Stage, catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
-    attempt(stage, catalog, at).map_err(|stopped| match (stopped, at.out_of_memory()) {
+    conclude(attempt(stage, catalog, at), at)
+}
+
+/// What a stage ends with that made this: its memory since the last yield point is yet to be looked at.
+fn conclude(made: Result<Product, Stopped>, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+    let kept = made.and_then(|product| {
+        at.end()?;
+        Ok(product)
+    });
+    kept.map_err(|stopped| match (stopped, at.out_of_memory()) {
         // The models know of one way to be interrupted; which it was, the yield point knows.
         (Stopped::Interrupted, Some(out_of_memory)) => Stopped::Failed(out_of_memory.into()),
         (stopped @ (Stopped::Interrupted | Stopped::Failed(_)), _) => stopped,
@@ -104,4 +113,54 @@ fn generate(
 fn read(path: &Path) -> Result<Picture, Stopped> {
     let bytes = std::fs::read(path).map_err(|e| Failure::engine(format!("cannot read {}: {e}", path.display())))?;
     Ok(Picture::decode(&bytes, MAX_IMAGE_PIXELS).map_err(|e| Failure::input(e.to_string()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use gpusched_shared::JobId;
+
+    use super::*;
+    use crate::account::{Account, charge, credit, current};
+    use crate::command::PartitionSpec;
+    use crate::partition::Partition;
+
+    /// How a stage ends that takes `bytes` in passing, of which 10 are promised and 100 the cap, and then makes `made`.
+    fn ends(bytes: u64, made: Result<Product, Stopped>) -> Result<Product, Stopped> {
+        let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes: 100, gate: false };
+        let partition = Partition::new(0, &partition).unwrap();
+        let lane = Account::open(Some(&partition.account)).unwrap();
+        let stage = || {
+            lane.adopt_thread();
+            let sink: crate::Sink = Arc::new(|event| panic!("{event:?}"));
+            let stop = AtomicBool::new(false);
+            let at = LaneYield::new(JobId(1), &stop, &sink, (&lane, &partition), 10);
+            charge(current(), bytes);
+            credit(current(), bytes);
+            conclude(made, &at)
+        };
+        std::thread::scope(|scope| scope.spawn(stage).join().unwrap())
+    }
+
+    fn product() -> Product {
+        Product::Answers(Vec::new())
+    }
+
+    #[test]
+    fn what_a_stage_took_after_its_last_yield_point_counts() {
+        assert!(matches!(ends(100, Ok(product())), Ok(made) if made == product()));
+        let Err(Stopped::Failed(failure)) = ends(101, Ok(product())) else { panic!("it was over its memory") };
+        let FailureKind::OutOfMemory(out_of_memory) = failure.kind else { panic!("{failure}") };
+        assert_eq!((out_of_memory.requested_bytes, out_of_memory.used_bytes), (101, 101));
+    }
+
+    #[test]
+    fn a_stage_that_made_nothing_ends_for_its_own_reason() {
+        assert!(matches!(ends(101, Err(Stopped::Interrupted)), Err(Stopped::Interrupted)));
+        let failure = Failure::input("bad");
+        let ended = ends(101, Err(Stopped::Failed(failure.clone())));
+        assert!(matches!(ended, Err(Stopped::Failed(kept)) if kept == failure));
+    }
 }

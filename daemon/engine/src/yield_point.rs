@@ -1,6 +1,6 @@
-//! What happens at a lane's yield points: stopping, parking, the cap on memory, progress and measurement.
+//! What happens at a lane's yield points: stopping, parking, keeping to the lease, progress and measurement.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use gpusched_shared::{JobId, OutOfMemory, Usage};
 use crate::Sink;
 use crate::account::Account;
 use crate::event::Event;
+use crate::lease::Lease;
 use crate::partition::Partition;
 
 /// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.
@@ -20,12 +21,11 @@ pub(crate) struct LaneYield<'a> {
     stop: &'a AtomicBool,
     sink: &'a Sink,
     lane: &'a Account,
-    lease_bytes: u64,
     pub(crate) partition: &'a Partition,
-    /// The model being loaded and the bytes it was declared to take.
-    loading: RefCell<Option<(Arc<Account>, u64)>>,
+    lease: Lease<'a>,
     /// Why the stage was interrupted, if not because it was told to stop.
     out_of_memory: Cell<Option<OutOfMemory>>,
+    /// What was told last.
     last: Cell<Option<Activity>>,
     /// When it left the last yield point. `None` until it has its model.
     left: Cell<Option<Instant>>,
@@ -42,7 +42,6 @@ impl<'a> LaneYield<'a> {
         (lane, partition): (&'a Account, &'a Partition),
         lease_bytes: u64,
     ) -> Self {
-        lane.restart_peak();
         if let Some(gate) = &partition.gate {
             gate.enter(job);
         }
@@ -51,9 +50,8 @@ impl<'a> LaneYield<'a> {
             stop,
             sink,
             lane,
-            lease_bytes,
             partition,
-            loading: RefCell::default(),
+            lease: Lease::new(lane, partition, lease_bytes),
             out_of_memory: Cell::default(),
             last: Cell::default(),
             left: Cell::default(),
@@ -75,20 +73,26 @@ impl<'a> LaneYield<'a> {
 
     /// Runs `work`, which loads a model that was declared to take so many bytes, at the expense of `account`.
     pub(crate) fn load<T>(&self, account: &Arc<Account>, declared_bytes: u64, work: impl FnOnce() -> T) -> T {
-        self.loading.replace(Some((Arc::clone(account), declared_bytes)));
-        let loaded = self.lane.charging(Some(account), work);
-        self.loading.replace(None);
-        loaded
+        self.lease.load(account, declared_bytes, || self.lane.charging(Some(account), work))
     }
 
     /// The stage has its model: from here on it counts how fast it makes way. A yield point itself.
     pub(crate) fn begin(&self) -> Result<(), Interrupted> {
+        // Whoever was told that it loads must hear that it computes: not every model has steps to tell of.
+        if matches!(self.last.get(), Some(Activity::Loading { .. })) {
+            self.tell(Activity::Starting);
+        }
         if let Some(gate) = &self.partition.gate {
             gate.begin(self.job);
         }
         self.pass()?;
         self.left.set(Some(Instant::now()));
         Ok(())
+    }
+
+    /// The stage has what it was to make, and nothing else any more: a yield point for its memory alone.
+    pub(crate) fn end(&self) -> Result<(), Interrupted> {
+        self.check_memory()
     }
 
     /// Why it was interrupted; `None` if it was told to stop.
@@ -103,7 +107,7 @@ impl<'a> LaneYield<'a> {
             parked_us: micros(self.parked.get()),
             yields: self.yields.get(),
             longest_gap_us: micros(self.longest_gap.get()),
-            peak_bytes: self.lane.peak(),
+            peak_bytes: self.lease.peak_bytes(),
         }
     }
 
@@ -137,23 +141,13 @@ impl<'a> LaneYield<'a> {
     }
 
     fn check_memory(&self) -> Result<(), Interrupted> {
-        let (mut used, mut promised) = (self.lane.peak(), self.lease_bytes);
-        if let Some((model, declared)) = &*self.loading.borrow() {
-            used += model.live();
-            promised = promised.saturating_add(*declared);
-        }
-        self.partition.check(used, promised).map_err(|out_of_memory| {
+        self.lease.check().map_err(|out_of_memory| {
             self.out_of_memory.set(Some(out_of_memory));
             Interrupted
         })
     }
 
-    fn tell(&self, site: Site) {
-        let activity = match site {
-            Site::WeightFile { done, total } => Activity::Loading { done, of: total },
-            Site::Step { done, total } => Activity::Working { done, of: total },
-            Site::TextEncoderBlock | Site::Block | Site::VaeStage => return,
-        };
+    fn tell(&self, activity: Activity) {
         // The same place may be reached again and again, for instance while another lane loads the model.
         if self.last.replace(Some(activity)) != Some(activity) {
             self.say(Event::Progress(self.job, activity));
@@ -164,7 +158,11 @@ impl<'a> LaneYield<'a> {
 impl YieldPoint for LaneYield<'_> {
     fn reach(&self, site: Site) -> Result<(), Interrupted> {
         let computes = self.measure_gap();
-        self.tell(site);
+        match site {
+            Site::WeightFile { done, total } => self.tell(Activity::Loading { done, of: total }),
+            Site::Step { done, total } => self.tell(Activity::Working { done, of: total }),
+            Site::TextEncoderBlock | Site::Block | Site::VaeStage => {}
+        }
         self.pass()?;
         self.left.set(computes.then(Instant::now));
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use gpusched_client::{Client, JobId, JobView, StatusView};
+use gpusched_client::{Client, JobId, JobView, Picture, StatusView};
 use gpusched_shared::{JobState, TaskKind, Update};
 use gpusched_sim::timeline::Span;
 use tokio::task::JoinSet;
@@ -25,8 +25,8 @@ pub(super) struct Finished {
     pub(super) job: Job,
     pub(super) view: JobView,
     pub(super) png: Option<Vec<u8>>,
-    /// When it was accepted, in microseconds since its run began.
-    pub(super) accepted_us: u64,
+    /// When it was submitted, in microseconds since its run began.
+    pub(super) submitted_us: u64,
     /// The number of its lane within its class.
     pub(super) lane: u32,
     /// When it was parked, likewise, as far as this client was told: news that it was too slow to read is skipped.
@@ -96,16 +96,20 @@ impl Results {
 pub(super) async fn run(multi_queue: &Client, fifo: &Client, mix: Mix) -> anyhow::Result<Results> {
     let (one_light, one_heavy, steps) = warm_up(multi_queue, mix.steps).await?;
     warm_up(fifo, Some(steps)).await?;
-    let questions = || jobs::questions(mix.light).collect::<Vec<_>>();
     let images = || jobs::images(mix.heavy, steps).collect::<Vec<_>>();
-    let mixed = || jobs::shuffled(images().into_iter().chain(questions()), mix.seed);
+    let mixed = || jobs::shuffled(images().into_iter().chain(jobs::questions(mix.light)), mix.seed);
+    let questions_as_mixed = || mixed().into_iter().filter(|job| !job.is_image()).collect::<Vec<_>>();
     let (mut light_alone, mut heavy_alone, mut together, mut in_one) = (vec![], vec![], vec![], vec![]);
     for round in 1..=REPETITIONS {
         let name = |what: &str| format!("{what}, {round} of {REPETITIONS}");
-        light_alone.push(all_at_once(multi_queue, questions(), &name("questions alone")).await?);
-        heavy_alone.push(all_at_once(multi_queue, images(), &name("images alone")).await?);
-        together.push(all_at_once(multi_queue, mixed(), &name("both, several queues")).await?);
-        in_one.push(all_at_once(fifo, mixed(), &name("both, one queue")).await?);
+        in_one.push(all_at_once(fifo, mixed(), &[], &name("both, one queue")).await?);
+        let both = all_at_once(multi_queue, mixed(), &[], &name("both, several queues")).await?;
+        // Alone, questions come at the same moments as they came beside images: any closer together they would be in each
+        // other's way more than there.
+        let moments: Vec<u64> = both.finished.iter().filter(|d| !d.is_image()).map(|d| d.submitted_us).collect();
+        together.push(both);
+        light_alone.push(all_at_once(multi_queue, questions_as_mixed(), &moments, &name("questions alone")).await?);
+        heavy_alone.push(all_at_once(multi_queue, images(), &[], &name("images alone")).await?);
     }
     let probes = probe(multi_queue, images(), mix.seed).await?;
     Ok(Results {
@@ -156,24 +160,29 @@ async fn warm_up(client: &Client, steps: Option<u32>) -> anyhow::Result<(Duratio
 async fn one(client: &Client, jobs: impl Iterator<Item = Job>, progress: &Progress) -> anyhow::Result<Duration> {
     let mut held = Duration::ZERO;
     for job in jobs {
-        let id = client.submit(job.spec(), job.pictures()?, true).await?;
-        held = Duration::from_micros(finish(client, id, job, Instant::now()).await?.view.run_us);
+        let pictures = job.pictures()?;
+        held = Duration::from_micros(through(client, job, pictures, Instant::now()).await?.view.run_us);
         progress.job_ended();
     }
     Ok(held)
 }
 
-/// Hands all jobs in, one right after the other, and follows them to their ends.
-async fn all_at_once(client: &Client, jobs: Vec<Job>, name: &str) -> anyhow::Result<Run> {
+/// Hands all jobs in, each as soon as the one before is accepted, which keeps them in order, but none before its moment
+/// (in microseconds since the first, where there is one); and follows them to their ends.
+async fn all_at_once(client: &Client, jobs: Vec<Job>, moments: &[u64], name: &str) -> anyhow::Result<Run> {
     let progress = Progress::new(name, jobs.len());
     // Drawn and encoded before the clock runs.
     let jobs: Vec<_> = jobs.into_iter().map(|job| Ok((job.pictures()?, job))).collect::<anyhow::Result<_>>()?;
     let began = Instant::now();
     let mut running = JoinSet::new();
     for (place, (pictures, job)) in jobs.into_iter().enumerate() {
+        if let Some(moment) = moments.get(place) {
+            tokio::time::sleep_until((began + Duration::from_micros(*moment)).into()).await;
+        }
+        let submitted_us = since_us(began);
         let id = client.submit(job.spec(), pictures, true).await?;
         let client = client.clone();
-        running.spawn(async move { anyhow::Ok((place, finish(&client, id, job, began).await?)) });
+        running.spawn(async move { anyhow::Ok((place, follow(&client, id, job, began, submitted_us).await?)) });
     }
     let mut finished = Vec::new();
     while let Some(job) = running.join_next().await {
@@ -198,14 +207,13 @@ async fn probe(client: &Client, images: Vec<Job>, seed: u64) -> anyhow::Result<R
     for job in jobs::questions(PROBES) {
         if background.is_empty() {
             for image in &images {
-                let id = client.submit(image.spec(), Vec::new(), true).await?;
                 let (client, image) = (client.clone(), image.clone());
-                background.spawn(async move { finish(&client, id, image, began).await });
+                background.spawn(async move { through(&client, image, Vec::new(), began).await });
             }
         }
         tokio::time::sleep(Duration::from_micros(random.u64(5_000..30_000))).await;
-        let id = client.submit(job.spec(), job.pictures()?, true).await?;
-        finished.push(finish(client, id, job, began).await?);
+        let pictures = job.pictures()?;
+        finished.push(through(client, job, pictures, began).await?);
         progress.job_ended();
         while let Some(done) = background.try_join_next() {
             finished.push(done.context("a task of the demo failed")??);
@@ -219,10 +227,15 @@ async fn probe(client: &Client, images: Vec<Job>, seed: u64) -> anyhow::Result<R
     Ok(run)
 }
 
-/// Follows a job that has just been accepted to its end.
-async fn finish(client: &Client, id: JobId, job: Job, began: Instant) -> anyhow::Result<Finished> {
-    let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let accepted_us = now_us();
+/// Hands a job in and follows it to its end.
+async fn through(client: &Client, job: Job, pictures: Vec<Picture>, began: Instant) -> anyhow::Result<Finished> {
+    let submitted_us = since_us(began);
+    let id = client.submit(job.spec(), pictures, true).await?;
+    follow(client, id, job, began, submitted_us).await
+}
+
+/// Follows a job to its end.
+async fn follow(client: &Client, id: JobId, job: Job, began: Instant, submitted_us: u64) -> anyhow::Result<Finished> {
     let mut watch = client.watch(id).await?;
     let (mut lane, mut parked, mut since) = (0, Vec::new(), None);
     while let Some(update) = watch.next().await? {
@@ -231,15 +244,19 @@ async fn finish(client: &Client, id: JobId, job: Job, began: Instant) -> anyhow:
             Update::Running { parked: now_parked, lane: on, .. } => {
                 lane = on;
                 if now_parked {
-                    since = since.or_else(|| Some(now_us()));
+                    since = since.or_else(|| Some(since_us(began)));
                 } else {
-                    parked.extend(since.take().map(|from_us| Span { from_us, until_us: now_us() }));
+                    parked.extend(since.take().map(|from_us| Span { from_us, until_us: since_us(began) }));
                 }
             }
-            Update::Done(view) => return Ok(Finished { job, view, png: None, accepted_us, lane, parked }),
+            Update::Done(view) => return Ok(Finished { job, view, png: None, submitted_us, lane, parked }),
         }
     }
     anyhow::bail!("job {id} ended without an outcome")
+}
+
+fn since_us(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Fetches the pictures, when nothing is being timed any more.

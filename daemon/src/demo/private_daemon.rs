@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 
-use crate::config::{Config, Policy};
+use crate::config::{Config, Limits, Policy};
 
 /// How long it may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ impl PrivateDaemon {
             state_dir: directory.path().join("state"),
             models: vec![models.into()],
             policy,
+            // Every job of a run is submitted, and then watched, at the same time.
+            limits: Limits { open_requests: 1024, ..Limits::default() },
             ..Config::default()
         };
         let file = directory.path().join("gpusched.toml");

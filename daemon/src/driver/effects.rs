@@ -65,7 +65,7 @@ impl Driver {
     ) -> Option<Input> {
         let name = self.lanes.get(lane).cloned().unwrap_or_default();
         tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
-        let pictures = record.pictures.iter().map(|blob| self.blobs.path(blob.hash)).collect();
+        let pictures = record.pictures.iter().map(|picture| self.blobs.path(picture.blob.hash)).collect();
         let stage = Stage { spec: record.spec.clone(), pictures };
         let refused = self.engine.command(Command::Run { job, lane, stage, lease_bytes, flush }).err();
         // The lane is at work already while this is noted.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gpusched_core::{Input, Ticket};
 use gpusched_shared::{
-    BlobRef, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView, Rejection, RouteView,
-    StatusView, Uid, Update,
+    BlobRef, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView, Reason,
+    Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -62,10 +62,7 @@ impl Driver {
             },
             Ask::Status(peer, reply) => drop(reply.send(Ok(self.status(peer)))),
             Ask::Explain(peer, job, reply) => match self.live(peer, job) {
-                Some(Ok(_)) => match self.scheduler.explain(job, self.now()) {
-                    Some(explanation) => drop(reply.send(Ok(explanation))),
-                    None => drop(reply.send(Err(Rejection::NoSuchJob { job }))),
-                },
+                Some(Ok(_)) => drop(reply.send(self.explain(peer, job))),
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
                 None => self.refuse_ended(peer, job, reply),
             },
@@ -164,6 +161,19 @@ impl Driver {
                 let _ = reply.send(Ok(jobs));
             }
         });
+    }
+
+    /// Why a job is where it is. That others' jobs stand in its way is its owner's to know; which ones, is not.
+    fn explain(&self, peer: Peer, job: JobId) -> Result<Explanation, Rejection> {
+        let mut explanation = self.scheduler.explain(job, self.now()).ok_or(Rejection::NoSuchJob { job })?;
+        for reason in &mut explanation.reasons {
+            if let Reason::OneAtATime { job } = reason
+                && self.scheduler.view(*job, self.now()).is_none_or(|view| !peer.may_touch(view.uid))
+            {
+                *job = JobId(0);
+            }
+        }
+        Ok(explanation)
     }
 
     /// What waits and runs; of others' jobs only that there are some.

@@ -38,10 +38,11 @@ const MIGRATIONS: &[&str] = &[
         width INTEGER NOT NULL,
         height INTEGER NOT NULL,
         pictures INTEGER NOT NULL,
+        input_pixels INTEGER NOT NULL,
         peak_bytes INTEGER NOT NULL,
         step_us INTEGER NOT NULL,
         runs INTEGER NOT NULL,
-        PRIMARY KEY (model, width, height, pictures)
+        PRIMARY KEY (model, width, height, pictures, input_pixels)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE flushes (                    -- memory before and after; live is the partition's, resident the process's
         unix_ms INTEGER NOT NULL,

@@ -15,6 +15,9 @@ use super::{Entry, JournalError, Query, Recovered, Reply, schema};
 
 const COLUMNS: &str = "record, attempts, outcome, wait_us, run_us, usage";
 
+/// Flushes that are kept; older ones are forgotten.
+const FLUSHES: i64 = 10_000;
+
 pub(super) struct Store {
     connection: Connection,
     path: String,
@@ -56,7 +59,7 @@ impl Store {
     }
 
     fn footprints(&self) -> rusqlite::Result<Vec<Measurement>> {
-        let columns = "model, width, height, pictures, peak_bytes, step_us, runs";
+        let columns = "model, width, height, pictures, input_pixels, peak_bytes, step_us, runs";
         let mut statement = self.connection.prepare(&format!("SELECT {columns} FROM footprints"))?;
         let rows = statement.query_map([], |row| {
             let number = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
@@ -65,9 +68,10 @@ impl Store {
                 width: row.get(1)?,
                 height: row.get(2)?,
                 pictures: row.get(3)?,
-                peak_bytes: number(4)?,
-                step_us: number(5)?,
-                runs: number(6)?,
+                input_pixels: number(4)?,
+                peak_bytes: number(5)?,
+                step_us: number(6)?,
+                runs: number(7)?,
             })
         })?;
         rows.collect()
@@ -173,12 +177,13 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
                 integer(*unix_ms)
             ])?,
         Entry::Footprint(kept) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO footprints VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached("INSERT OR REPLACE INTO footprints VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
             .execute(params![
                 kept.model,
                 kept.width,
                 kept.height,
                 kept.pictures,
+                integer(kept.input_pixels),
                 integer(kept.peak_bytes),
                 integer(kept.step_us),
                 integer(kept.runs)
@@ -191,7 +196,10 @@ fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> 
                 integer(after.live_bytes),
                 integer(before.resident_bytes),
                 integer(after.resident_bytes)
-            ])?
+            ])?;
+            transaction
+                .prepare_cached("DELETE FROM flushes WHERE rowid <= ?1")?
+                .execute([transaction.last_insert_rowid() - FLUSHES])?
         }
     };
     Ok(())
@@ -288,6 +296,7 @@ mod tests {
             width: 64,
             height: 32,
             pictures: 1,
+            input_pixels: 4096,
             peak_bytes,
             step_us: 7,
             runs,

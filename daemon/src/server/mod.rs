@@ -11,7 +11,7 @@ pub use peer::Peer;
 use std::fs::File;
 use std::sync::Arc;
 
-use gpusched_core::SessionId;
+use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
     BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Uid, Update,
 };
@@ -32,7 +32,7 @@ pub enum Ask {
         /// What to do.
         spec: JobSpec,
         /// The stored pictures.
-        pictures: Vec<BlobRef>,
+        pictures: Vec<Picture>,
         /// Whether the job ends with the connection.
         attached: bool,
         /// Gets the job's number.

@@ -11,8 +11,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gpusched_core::Picture;
+use gpusched_shared::Rejection;
 use gpusched_shared::spec::MAX_IMAGE_BYTES;
-use gpusched_shared::{BlobRef, Rejection};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use tokio::sync::Semaphore;
@@ -28,7 +29,7 @@ pub(super) async fn take(
     blobs: &Arc<Blobs>,
     readers: &Arc<Semaphore>,
     limit: Duration,
-) -> Result<Vec<BlobRef>, Rejection> {
+) -> Result<Vec<Picture>, Rejection> {
     let mut taken = Vec::with_capacity(descriptors.len());
     for (index, descriptor) in (0u8..).zip(descriptors) {
         let bad = |reason: String| Rejection::BadImage { index, reason };
@@ -45,7 +46,7 @@ pub(super) async fn take(
             read.await.unwrap_or_else(|e| Err(Problem::Ours(e.to_string())))
         };
         match tokio::time::timeout(limit, reading).await {
-            Ok(Ok(blob)) => taken.push(blob),
+            Ok(Ok(picture)) => taken.push(picture),
             Ok(Err(Problem::Theirs(reason))) => return Err(bad(reason)),
             Ok(Err(Problem::Ours(reason))) => return Err(Rejection::Internal { reason }),
             Err(_) => return Err(bad(format!("not read within {} s", limit.as_secs()))),
@@ -59,10 +60,11 @@ enum Problem {
     Ours(String),
 }
 
-fn take_one(descriptor: OwnedFd, blobs: &Blobs) -> Result<BlobRef, Problem> {
+fn take_one(descriptor: OwnedFd, blobs: &Blobs) -> Result<Picture, Problem> {
     let bytes = read(File::from(descriptor)).map_err(Problem::Theirs)?;
-    gpusched_engine::picture::check(&bytes).map_err(Problem::Theirs)?;
-    blobs.put(&bytes).map_err(|e| Problem::Ours(format!("cannot store a picture: {e}")))
+    let size = gpusched_engine::picture::check(&bytes).map_err(Problem::Theirs)?;
+    let blob = blobs.put(&bytes).map_err(|e| Problem::Ours(format!("cannot store a picture: {e}")))?;
+    Ok(Picture { blob, pixels: u64::from(size.width) * u64::from(size.height) })
 }
 
 fn read(file: File) -> Result<Vec<u8>, String> {

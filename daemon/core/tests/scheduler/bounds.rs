@@ -28,6 +28,7 @@ fn mill(lanes: u32, cap_bytes: u64) -> Mill {
         width: 0,
         height: 0,
         pictures: 0,
+        input_pixels: 0,
         peak_bytes: 0,
         step_us: LONGEST_US / 2,
         runs: 1,

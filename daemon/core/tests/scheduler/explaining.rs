@@ -13,6 +13,7 @@ fn knowing(mut shell: Shell) -> Shell {
         width,
         height,
         pictures: 0,
+        input_pixels: 0,
         peak_bytes: 0,
         step_us: 10_000,
         runs: 1,
@@ -153,8 +154,7 @@ fn a_route_is_explained_with_what_the_job_would_need() {
     let rules: Vec<_> = route.rules.iter().map(|rule| (rule.rule.as_str(), rule.fails.as_deref())).collect();
     assert_eq!(rules, [("task = txt2img -> heavy", Some("its task is vqa")), ("anything -> light", None)]);
     assert_eq!((route.weights_bytes, route.run_bytes), (7, 5));
-    // What is known was measured without a picture, and a question comes with one.
-    assert_eq!(route.run_ms, None);
+    assert_eq!(route.run_ms, Some(10));
     let unknown = shell.scheduler.route(&paint("gone", 1), ANN);
     assert_eq!((unknown.class.as_deref(), unknown.weights_bytes, unknown.run_ms), (Some("heavy"), 0, None));
 }

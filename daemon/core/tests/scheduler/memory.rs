@@ -1,7 +1,7 @@
 //! Which models are in memory, and whose job waits for that.
 
 use gpusched_core::{Class, Effect, FlushRule, Input, Measurement};
-use gpusched_shared::{JobId, ModelInfo};
+use gpusched_shared::{JobId, ModelInfo, Rejection};
 
 use crate::shell::{ANN, BEN, Shell, ask, model, only, prior};
 
@@ -59,7 +59,7 @@ fn a_model_in_use_stays() {
 }
 
 #[test]
-fn pinned_models_stay_and_what_cannot_fit_beside_them_fails() {
+fn pinned_models_stay_and_what_cannot_fit_beside_them_is_refused() {
     let pinned = Class { pinned: vec!["a".to_owned()], ..class(1) };
     let mut shell = with_resident(pinned, [models(), vec![model("d", 50, 11)]].concat(), &["a", "b"]);
     let job = shell.submit(ANN, ask("c"));
@@ -68,10 +68,8 @@ fn pinned_models_stay_and_what_cannot_fit_beside_them_fails() {
     shell.load_and_run(job, "c", 1);
     shell.take_effects();
     // It would fit into the partition alone.
-    let large = shell.submit(ANN, ask("d"));
-    let outcome = shell.outcomes.get(&large).map(|outcome| format!("{outcome:?}"));
-    let outcome = outcome.expect("it has ended");
-    assert!(outcome.contains("requested_bytes: 61, used_bytes: 80, cap_bytes: 100"), "{outcome}");
+    let refused = shell.try_submit(ANN, ask("d"));
+    assert!(matches!(refused, Err(Rejection::NeverFits { run_bytes: 11, cap_bytes: 60, .. })), "{refused:?}");
     assert_eq!(shell.take_evicted(), [""; 0]);
 }
 
@@ -185,6 +183,7 @@ fn big_and_small(lanes: u32) -> Shell {
         width: 0,
         height: 0,
         pictures: 0,
+        input_pixels: 0,
         peak_bytes: 0,
         step_us: 1000,
         runs: 1,

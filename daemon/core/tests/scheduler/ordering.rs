@@ -9,7 +9,8 @@ use crate::shell::{ANN, BEN, Shell, model, only, paint, prior};
 fn shell() -> Shell {
     let mut shell = Shell::new(only(Class { aging_ms: 100, ..Class::new("c", 1) }), vec![model("m", 0, 0)]);
     let model = "m".to_owned();
-    let known = Measurement { model, width: 8, height: 8, pictures: 0, peak_bytes: 0, step_us: 1000, runs: 1 };
+    let known =
+        Measurement { model, width: 8, height: 8, pictures: 0, input_pixels: 0, peak_bytes: 0, step_us: 1000, runs: 1 };
     shell.scheduler.recall(&[known]);
     shell
 }

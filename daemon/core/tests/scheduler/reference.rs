@@ -109,8 +109,8 @@ impl Reference {
             let running = self.count(uid, |stage| matches!(stage, Stage::Running { .. }));
             self.quota == 0 || running < self.quota
         };
-        let uid =
-            waiting().map(|job| job.uid).filter(|uid| may_go(*uid)).min_by_key(|uid| (self.charged_us(*uid), *uid));
+        let uids = waiting().filter(|job| may_go(job.uid));
+        let uid = uids.min_by_key(|job| (self.charged_us(job.uid), job.id)).map(|job| job.uid);
         let theirs = || waiting().filter(|job| Some(job.uid) == uid);
         let oldest = theirs().min_by_key(|job| job.id)?;
         let first = theirs().min_by_key(|job| (Reverse(job.priority), job.id))?;
@@ -164,7 +164,7 @@ proptest! {
         let mut shell = Shell::new(plan, vec![model("m", 0, 0)]);
         let model = "m".to_owned();
         // 1 ms for each step. All jobs fail, so nothing else is ever learnt; how long each takes is another matter.
-        let known = Measurement { model, width: 8, height: 8, pictures: 0, peak_bytes: 0, step_us: 1000, runs: 1 };
+        let known = Measurement { model, width: 8, height: 8, pictures: 0, input_pixels: 0, peak_bytes: 0, step_us: 1000, runs: 1 };
         shell.scheduler.recall(&[known]);
         let mut reference = Reference { quota: quota as usize, ..Reference::default() };
         for action in actions {

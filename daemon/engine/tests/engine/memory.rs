@@ -24,6 +24,22 @@ fn a_stage_over_its_lease_in_a_full_partition_runs_out_of_memory() {
 }
 
 #[test]
+fn a_peak_between_two_yield_points_does_not_go_unnoticed() {
+    let mut rig = Rig::new();
+    let (_, usage) = rig.run(0, txt2img(64, 1));
+    let weights = rig.memory(HEAVY).weights_bytes;
+    // Room for all but the highest peak, which is over by the next yield point or by the end.
+    let lease = usage.peak_bytes - usage.peak_bytes / 16;
+    let mut rig = Rig::with_cap(weights + lease);
+    let job = rig.begin(0, txt2img(64, 1), lease);
+    let (result, usage) = rig.end(job);
+    let failure = result.unwrap_err();
+    let FailureKind::OutOfMemory(out) = &failure.kind else { panic!("{failure:?}") };
+    assert!(out.requested_bytes > lease && out.requested_bytes <= usage.peak_bytes, "{out:?} {usage:?}");
+    assert!(out.used_bytes > out.cap_bytes, "{out:?}");
+}
+
+#[test]
 fn a_stage_over_its_lease_goes_on_while_there_is_room() {
     let mut rig = Rig::new();
     let job = rig.begin(0, txt2img(64, 1), 0);

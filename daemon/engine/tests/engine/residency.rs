@@ -34,6 +34,47 @@ fn a_model_is_loaded_once_and_again_after_it_was_unloaded() {
 }
 
 #[test]
+fn who_was_told_that_a_stage_loads_hears_that_it_computes() {
+    let mut rig = Rig::new();
+    // Cold: ViLT takes no steps, so nothing else tells.
+    let job = rig.begin(2, vqa(), PLENTY);
+    rig.until(|event| matches!(event, Event::Loaded { .. }));
+    assert_eq!(rig.next(), Event::Progress(job, Activity::Starting));
+    assert!(matches!(rig.next(), Event::Finished(..)));
+    // Warm: it never loaded.
+    let job = rig.begin(2, vqa(), PLENTY);
+    assert_eq!(rig.next(), Event::Started(job));
+    assert!(matches!(rig.next(), Event::Finished(..)));
+}
+
+#[test]
+fn also_of_a_stage_that_waited_for_anothers_load() {
+    let mut rig = Rig::new();
+    let loads = rig.begin(0, txt2img(32, 1), PLENTY);
+    rig.until(|event| matches!(event, Event::Progress(_, Activity::Loading { done: 1, .. })));
+    rig.gate(true);
+    assert_eq!(rig.next(), Event::Parked { job: loads, after_us: None });
+    let waits = rig.begin(1, txt2img(32, 1), PLENTY);
+    rig.until(|event| matches!(event, Event::Progress(j, Activity::Loading { .. }) if *j == waits));
+    rig.gate(false);
+    let mut told = Vec::new();
+    let mut ended = 0;
+    while ended < 2 {
+        let event = rig.next();
+        if let Event::Progress(job, activity) = event
+            && job == waits
+        {
+            told.push(activity);
+        } else if let Event::Finished(_, result, _) = event {
+            assert!(result.is_ok(), "{result:?}");
+            ended += 1;
+        }
+    }
+    let working = |done| Activity::Working { done, of: 1 };
+    assert_eq!(told, [Activity::Starting, working(0), working(1)]);
+}
+
+#[test]
 fn what_is_not_there_is_unloaded_at_once() {
     let mut rig = Rig::new();
     rig.tell(unload(HEAVY, VILT));
