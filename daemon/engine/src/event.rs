@@ -10,7 +10,7 @@ use crate::memory::Memory;
 pub enum Event {
     /// The lane has begun with the job.
     Started(JobId),
-    /// The lane got further.
+    /// The lane got further. A stage that was said to load is said to be `Starting` when it has its model and computes.
     Progress(JobId, Activity),
     /// The stage waits at a yield point until the gate of its class opens, with all it holds.
     Parked {
