@@ -201,9 +201,10 @@ impl fmt::Display for Fit {
         let size = |bytes: u64| ByteSize(bytes).display().si();
         let Self { class, configured, lanes, jobs, needs_bytes, cap_bytes, one_more_bytes, confirmed } = self;
         let jobs: Vec<String> = jobs.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
-        write!(f, "{class}: {lanes} lanes fit ({configured} configured)")?;
+        let fit = if *lanes == 1 { "lane fits" } else { "lanes fit" };
+        write!(f, "{class}: {lanes} {fit} ({configured} configured)")?;
         if *lanes > 0 {
-            write!(f, ": {} need {} of {}", jobs.join(" and "), size(*needs_bytes), size(*cap_bytes))?;
+            write!(f, ": {} take {} of {}", jobs.join(" and "), size(*needs_bytes), size(*cap_bytes))?;
         }
         match one_more_bytes {
             Some(more) => {

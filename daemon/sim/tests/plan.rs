@@ -28,10 +28,10 @@ fn the_published_question() {
     assert_eq!(
         answers,
         [
-            "heavy: 1 lanes fit (1 configured): 1 x image need 34.0 GB of 34.0 GB. Not one more: it needs 4.0 GB, 0 B are \
+            "heavy: 1 lane fits (1 configured): 1 x image take 34.0 GB of 34.0 GB. Not one more: it needs 4.0 GB, 0 B are \
              left of 34.0 GB. Simulated: 1 ran at once, the longest wait was 0.000 s; with 2 lanes no more than 1 ran at \
              once",
-            "light: 29 lanes fit (4 configured): 29 x answer need 13.6 GB of 14.0 GB. Not one more: it needs 470.0 MB, \
+            "light: 29 lanes fit (4 configured): 29 x answer take 13.6 GB of 14.0 GB. Not one more: it needs 470.0 MB, \
              370.0 MB are left of 14.0 GB. Simulated: 29 ran at once, the longest wait was 0.000 s; with 30 lanes no more \
              than 29 ran at once",
         ]
