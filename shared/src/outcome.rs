@@ -86,7 +86,7 @@ pub struct OutOfMemory {
     pub partition: String,
     /// What the job was found to need.
     pub requested_bytes: u64,
-    /// What was in use in all when it was stopped.
+    /// What was in use in all, the job included, at its highest just before it was stopped.
     pub used_bytes: u64,
     /// The most that may be.
     pub cap_bytes: u64,

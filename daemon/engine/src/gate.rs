@@ -59,7 +59,18 @@ impl Gate {
 
     /// The stage is over.
     pub(crate) fn leave(&self, job: JobId) {
-        self.lock().stages.remove(&job);
+        if self.lock().stages.remove(&job) == Some(Phase::Due) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until no stage that worked as the gate was closed works on, but no longer than `patience`.
+    pub(crate) fn settle(&self, patience: Duration) {
+        if self.closed.load(Ordering::Relaxed) {
+            let due = |state: &mut State| state.stages.values().any(|phase| *phase == Phase::Due);
+            // However it ends, the caller goes on.
+            let _ = self.changed.wait_timeout_while(self.lock(), patience, due);
+        }
     }
 
     /// Closes the gate, if it is open.
@@ -109,6 +120,7 @@ impl Gate {
         let closed_at = state.closed_at?;
         let now = Instant::now();
         let before = state.stages.insert(job, Phase::Parked);
+        self.changed.notify_all();
         drop(state);
         parked((before == Some(Phase::Due)).then(|| now - closed_at));
         state = self.lock();
@@ -121,5 +133,61 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Longer than any test takes.
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn who_is_made_way_for_waits_until_it_is() {
+        let gate = Arc::new(Gate::default());
+        let job = JobId(1);
+        gate.enter(job);
+        gate.begin(job);
+        // Open, there is nothing to wait for.
+        gate.settle(FOR_EVER);
+        gate.close();
+        // Not for longer than its patience.
+        gate.settle(Duration::ZERO);
+        let (settled, told) = channel();
+        let waiting = std::thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || {
+                gate.settle(FOR_EVER);
+                settled.send(()).expect("somebody listens");
+            }
+        });
+        let working = std::thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.pass(job, &AtomicBool::new(false), |after| assert!(after.is_some(), "a sample"))
+        });
+        told.recv().expect("it has settled");
+        gate.open();
+        assert!(working.join().expect("well").is_some(), "it was parked");
+        waiting.join().expect("well");
+    }
+
+    #[test]
+    fn a_stage_that_ends_makes_way_too() {
+        let gate = Arc::new(Gate::default());
+        let job = JobId(1);
+        gate.enter(job);
+        gate.begin(job);
+        gate.close();
+        let waiting = std::thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.settle(FOR_EVER)
+        });
+        gate.leave(job);
+        waiting.join().expect("well");
+        assert_eq!(gate.open(), 0, "nothing was missed");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use candle_core::{DType, Device, Tensor};
 use gpusched_shared::{JobId, Usage};
@@ -21,6 +22,9 @@ use crate::stage::{self, Stopped};
 use crate::yield_point::LaneYield;
 use crate::{Running, Sink, allocator};
 
+/// How long a stage waits at most for others to make way before it begins beside them.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// A stage on its way to a lane.
 pub(crate) struct Assignment {
     pub(crate) job: JobId,
@@ -33,6 +37,8 @@ pub(crate) struct Assignment {
 /// What a lane works with.
 pub(crate) struct Surroundings {
     pub(crate) partition: Arc<Partition>,
+    /// Those of all classes.
+    pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) running: Arc<Running>,
     pub(crate) sink: Sink,
@@ -97,7 +103,7 @@ fn warm_up(pool: &ThreadPool, account: &Account) {
 
 fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surroundings: &Surroundings) {
     let Assignment { job, stage, stop, lease_bytes, flush } = assignment;
-    let Surroundings { partition, catalog, running, sink } = surroundings;
+    let Surroundings { partition, partitions, catalog, running, sink } = surroundings;
     let say = |event| account.charging(None, || sink(event));
     say(Event::Started(*job));
     if *flush {
@@ -106,6 +112,10 @@ fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surround
         let after = Memory::now(&partition.account);
         say(Event::Flushed { class: partition.class, before, after });
     }
+    // Who makes way gets there sooner with the cores to himself: threads that share them with this stage's may not come to a
+    // yield point before it is over.
+    let others = partitions.iter().filter(|other| other.class != partition.class);
+    others.filter_map(|other| other.gate.as_ref()).for_each(|gate| gate.settle(PATIENCE));
     let run = || {
         let at = LaneYield::new(*job, stop, sink, (account, partition), *lease_bytes);
         // A panic is a bug of ours or of a library: it costs this stage, not the lane.

@@ -108,6 +108,7 @@ impl Engine {
             let partition = Arc::clone(partition.ok_or_else(|| StartError::NoPartition(spec.to_string()))?);
             let surroundings = Surroundings {
                 partition: Arc::clone(&partition),
+                partitions: partitions.clone(),
                 catalog: Arc::clone(&catalog),
                 running: Arc::clone(&running),
                 sink: Arc::clone(sink),
