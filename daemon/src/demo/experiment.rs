@@ -27,6 +27,8 @@ pub(super) struct Finished {
     pub(super) png: Option<Vec<u8>>,
     /// When it was submitted, in microseconds since its run began.
     pub(super) submitted_us: u64,
+    /// When a lane took it, likewise, as far as this client was told.
+    pub(super) started_us: u64,
     /// The number of its lane within its class.
     pub(super) lane: u32,
     /// When it was parked, likewise, as far as this client was told: news that it was too slow to read is skipped.
@@ -237,19 +239,25 @@ async fn through(client: &Client, job: Job, pictures: Vec<Picture>, began: Insta
 /// Follows a job to its end.
 async fn follow(client: &Client, id: JobId, job: Job, began: Instant, submitted_us: u64) -> anyhow::Result<Finished> {
     let mut watch = client.watch(id).await?;
-    let (mut lane, mut parked, mut since) = (0, Vec::new(), None);
+    let (mut lane, mut started, mut parked, mut since) = (0, None, Vec::new(), None);
     while let Some(update) = watch.next().await? {
         match update {
             Update::Queued { .. } => {}
             Update::Running { parked: now_parked, lane: on, .. } => {
                 lane = on;
+                started.get_or_insert_with(|| since_us(began));
                 if now_parked {
                     since = since.or_else(|| Some(since_us(began)));
                 } else {
                     parked.extend(since.take().map(|from_us| Span { from_us, until_us: since_us(began) }));
                 }
             }
-            Update::Done(view) => return Ok(Finished { job, view, png: None, submitted_us, lane, parked }),
+            Update::Done(view) => {
+                // Either news may be late, of its start and of its end.
+                let latest = since_us(began).saturating_sub(view.run_us);
+                let started_us = started.map_or(latest, |started| latest.min(started));
+                return Ok(Finished { job, view, png: None, submitted_us, started_us, lane, parked });
+            }
         }
     }
     anyhow::bail!("job {id} ended without an outcome")

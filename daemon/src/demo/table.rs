@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::experiment::{Finished, REPETITIONS, Results, Run, median};
 
+/// How late a client may hear of something, in microseconds.
+const NEWS_US: u64 = 2000;
+
 /// Everything the demo says, also as `report.json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
@@ -169,7 +172,7 @@ fn jobs(run: Option<&Run>) -> Vec<JobLine> {
 
 fn job(done: &Finished) -> JobLine {
     let view = &done.view;
-    let (started_us, ended_us) = (done.submitted_us + view.wait_us, ended_us(done));
+    let (started_us, ended_us) = (done.started_us, ended_us(done));
     JobLine {
         job: view.id.0,
         class: view.class.clone(),
@@ -225,7 +228,6 @@ fn class_report(class: &ClassView, lanes: u32, finished: &[&Finished]) -> ClassR
         latency: summary(latency_us),
         parked: Summary::of(parked),
         preemption: None,
-        // The way to the daemon and back is in neither of its times, so jobs that followed each other may seem to overlap.
         peak_busy_lanes: peak_busy(finished).min(lanes),
         // Since the daemon started: a run is not told apart.
         peak_bytes: class.partition.peak_bytes,
@@ -233,11 +235,11 @@ fn class_report(class: &ClassView, lanes: u32, finished: &[&Finished]) -> ClassR
     }
 }
 
-/// The most of `finished` that were on lanes at once.
+/// The most of `finished` that were on lanes at once, but for overlaps as short as news may be late.
 fn peak_busy(finished: &[&Finished]) -> u32 {
-    let start_us = |done: &Finished| done.submitted_us + done.view.wait_us;
-    let at = |us: u64| finished.iter().filter(|done| (start_us(done)..ended_us(done)).contains(&us)).count();
-    let peak = finished.iter().map(|done| at(start_us(done))).max().unwrap_or(0);
+    let on_lane = |done: &Finished, us: u64| (done.started_us..ended_us(done).saturating_sub(NEWS_US)).contains(&us);
+    let at = |us: u64| finished.iter().filter(|done| on_lane(done, us)).count();
+    let peak = finished.iter().map(|done| at(done.started_us)).max().unwrap_or(0);
     u32::try_from(peak).unwrap_or(u32::MAX)
 }
 
@@ -245,9 +247,9 @@ fn latency_us(done: &Finished) -> u64 {
     done.view.wait_us + done.view.run_us
 }
 
-/// Since the run began.
+/// When its lane was done with it, since the run began.
 fn ended_us(done: &Finished) -> u64 {
-    done.submitted_us + latency_us(done)
+    done.started_us + done.view.run_us
 }
 
 /// Mean latency of the questions of a run.
