@@ -332,7 +332,7 @@ async fn a_route_is_a_class_or_a_refusal() {
     let (code, stdout, stderr) = end(child).await;
     assert_eq!(code, 4);
     assert!(stdout.contains("1: task txt2img  no: the task is vqa\n"), "{stdout}");
-    assert!(stderr.contains("takes vqa jobs"), "{stderr}");
+    assert!(stderr.contains("takes this vqa job"), "{stderr}");
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use gpusched_client::{Client, JobId, JobView, Picture, StatusView};
 use gpusched_shared::{JobState, TaskKind, Update};
-use gpusched_sim::timeline::Span;
+use gpusched_sim::timeline::{MemoryPoint, Span};
 use tokio::task::JoinSet;
 
 use super::jobs::{self, Job};
+use super::memory::MemoryWatch;
 use super::progress::Progress;
 
 /// How often everything is run; what is reported is the median.
@@ -54,6 +55,8 @@ impl Finished {
 pub(super) struct Run {
     pub(super) finished: Vec<Finished>,
     pub(super) makespan: Duration,
+    /// What the partitions held, each time that it had changed when this client looked.
+    pub(super) memory: Vec<MemoryPoint>,
 }
 
 /// What is asked for.
@@ -176,6 +179,7 @@ async fn all_at_once(client: &Client, jobs: Vec<Job>, moments: &[u64], name: &st
     // Drawn and encoded before the clock runs.
     let jobs: Vec<_> = jobs.into_iter().map(|job| Ok((job.pictures()?, job))).collect::<anyhow::Result<_>>()?;
     let began = Instant::now();
+    let watching = MemoryWatch::start(client, began);
     let mut running = JoinSet::new();
     for (place, (pictures, job)) in jobs.into_iter().enumerate() {
         if let Some(moment) = moments.get(place) {
@@ -192,8 +196,9 @@ async fn all_at_once(client: &Client, jobs: Vec<Job>, moments: &[u64], name: &st
         progress.job_ended();
     }
     let makespan = began.elapsed();
+    let memory = watching.stop().await?;
     finished.sort_by_key(|(place, _)| *place);
-    let mut run = Run { finished: finished.into_iter().map(|(_, finished)| finished).collect(), makespan };
+    let mut run = Run { finished: finished.into_iter().map(|(_, finished)| finished).collect(), makespan, memory };
     fetch(client, &mut run).await?;
     Ok(run)
 }
@@ -224,7 +229,7 @@ async fn probe(client: &Client, images: Vec<Job>, seed: u64) -> anyhow::Result<R
     while let Some(done) = background.join_next().await {
         finished.push(done.context("a task of the demo failed")??);
     }
-    let mut run = Run { finished, makespan: began.elapsed() };
+    let mut run = Run { finished, makespan: began.elapsed(), memory: Vec::new() };
     fetch(client, &mut run).await?;
     Ok(run)
 }

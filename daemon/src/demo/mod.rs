@@ -5,6 +5,7 @@
 pub mod checker;
 mod experiment;
 mod jobs;
+mod memory;
 mod private_daemon;
 mod progress;
 mod report;

@@ -132,8 +132,7 @@ impl Outcome {
     }
 }
 
-/// What happened when in the middle runs of both kinds of jobs together, as simulations write it. What the partitions held
-/// is not in it, because a client is not told.
+/// What happened when in the middle runs of both kinds of jobs together, as simulations write it.
 pub(super) fn timelines(results: &Results) -> Vec<Timeline> {
     let of = |policy: &str, runs: &[Run], status: &StatusView| Timeline {
         version: VERSION,
@@ -141,7 +140,7 @@ pub(super) fn timelines(results: &Results) -> Vec<Timeline> {
         policy: policy.to_owned(),
         classes: classes(status),
         jobs: jobs(middle(runs)),
-        memory: Vec::new(),
+        memory: middle(runs).map(|run| run.memory.clone()).unwrap_or_default(),
         truncated: false,
     };
     vec![
