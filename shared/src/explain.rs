@@ -27,8 +27,6 @@ pub struct Explanation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
-    /// Its submission is not on disk yet.
-    Recording,
     /// Other jobs go first.
     Behind {
         /// How many.
@@ -95,7 +93,6 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recording => f.write_str("its submission is being written to disk"),
             Self::Behind { jobs: 1, lane_ms } => write!(f, "1 job goes first ({} of lane time)", seconds(*lane_ms)),
             Self::Behind { jobs, lane_ms } => write!(f, "{jobs} jobs go first ({} of lane time)", seconds(*lane_ms)),
             Self::LanesBusy { class, lanes: 1 } => write!(f, "the lane of class {class} is busy"),

@@ -141,7 +141,7 @@ pub enum Rejection {
         cap_bytes: u64,
     },
     /// Only administrators may do that.
-    #[error("only root, the daemon's own user and admins may {action}")]
+    #[error("only root and the daemon's own user may {action}")]
     NotAllowed {
         /// What was asked for.
         action: String,

@@ -279,7 +279,6 @@ fn refusals_have_the_tags_of_the_table() {
 fn reasons_have_the_tags_of_the_table() {
     let (text, job) = (String::new, JobId(1));
     let reasons = [
-        ("Recording", Reason::Recording),
         ("Behind", Reason::Behind { jobs: 1, lane_ms: 1 }),
         ("LanesBusy", Reason::LanesBusy { class: text(), lanes: 1 }),
         ("OneAtATime", Reason::OneAtATime { job }),

@@ -160,7 +160,6 @@ fn status() -> impl Strategy<Value = StatusView> {
 
 fn reason() -> impl Strategy<Value = Reason> {
     prop_oneof![
-        Just(Reason::Recording),
         any::<(u32, u64)>().prop_map(|(jobs, lane_ms)| Reason::Behind { jobs, lane_ms }),
         (text(), any::<u32>()).prop_map(|(class, lanes)| Reason::LanesBusy { class, lanes }),
         any::<u64>().prop_map(|job| Reason::OneAtATime { job: JobId(job) }),

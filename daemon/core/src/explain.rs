@@ -95,13 +95,13 @@ impl Scheduler {
         let class = &self.plan.classes()[job.class];
         let name = || class.name.clone();
         match job.state {
-            State::Recording(_) => return vec![Reason::Recording],
             State::Parked(_) => {
                 let classes = self.makes_way_for(job.class).map(|c| self.plan.classes()[c].name.clone());
                 return vec![Reason::Parked { classes: classes.collect() }];
             }
             State::Queued => {}
-            State::Launching(_)
+            State::Recording(_)
+            | State::Launching(_)
             | State::Running(_)
             | State::Stopping(..)
             | State::Storing
