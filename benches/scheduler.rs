@@ -46,6 +46,7 @@ impl Shell {
             spec: JobSpec { model: Some(MODEL.to_owned()), ..JobSpec::new(task) },
             pictures: Vec::new(),
             attached: false,
+            key: None,
             unix_ms: 0,
         });
     }

@@ -83,6 +83,22 @@ pub enum Reason {
     },
     /// The daemon is stopping; the job runs after the next start.
     Stopping,
+    /// It ran out of memory, and waits to be tried again.
+    BackingOff {
+        /// Which retry comes next, from 1.
+        retry: u32,
+        /// The most there will be.
+        budget: u32,
+        /// When at the latest; sooner if memory is freed before.
+        within_ms: u64,
+    },
+    /// The engine has died and is being started again.
+    EngineDown,
+    /// A job that ran when the engine died is run alone first.
+    Suspect {
+        /// That job; hidden (0) where it is someone else's.
+        job: JobId,
+    },
     /// It is parked at a yield point.
     Parked {
         /// The classes whose jobs it makes way for.
@@ -114,6 +130,16 @@ impl fmt::Display for Reason {
             }
             Self::RunningQuota { limit } => write!(f, "its owner has {limit} on lanes, which is the quota"),
             Self::Paused { class } => write!(f, "class {class} is paused; `gpuctl resume {class}` starts it again"),
+            Self::BackingOff { retry, budget, within_ms } => write!(
+                f,
+                "ran out of memory; retry {retry} of {budget} when memory is freed, at latest in {}",
+                seconds(*within_ms)
+            ),
+            Self::EngineDown => f.write_str("the engine has died and is being started again"),
+            Self::Suspect { job: JobId(0) } => {
+                f.write_str("someone else's job that ran when the engine died is run alone first")
+            }
+            Self::Suspect { job } => write!(f, "job {job}, which ran when the engine died, is run alone first"),
             Self::Stopping => f.write_str("the daemon is stopping; the job runs after the next start"),
             Self::Parked { classes } => write!(f, "parked at a yield point while {} works", classes.join(", ")),
         }

@@ -32,8 +32,8 @@ pub use response::Response;
 pub use spec::{ImageSpec, JobSpec, Size, Task, TaskKind, VqaSpec};
 pub use units::Bytes;
 pub use view::{
-    Activity, ClassView, JobState, JobView, LaneView, ModelView, PartitionView, PreemptionView, StatusView, Update,
-    Usage,
+    Activity, AttemptEnd, AttemptView, ClassView, EngineView, JobState, JobView, LaneView, ModelView, PartitionView,
+    PreemptionView, StatusView, StorageView, Update, Usage,
 };
 
 /// The oldest protocol version this build speaks.

@@ -73,6 +73,13 @@ pub enum FailureKind {
     Engine,
     /// It needed more memory than its partition has: ask for less (a smaller size), or give the class a larger partition.
     OutOfMemory(OutOfMemory),
+    /// The engine died each time it ran this job alone, so it is not run any more: report it, with the daemon's log.
+    Quarantined {
+        /// How often the engine died of it.
+        deaths: u32,
+    },
+    /// A file that the job needs is damaged or gone from the daemon's store: submit it again.
+    Storage,
 }
 
 /// What was asked of a memory partition, and what it had.
@@ -99,6 +106,8 @@ impl fmt::Display for FailureKind {
             Self::Model => f.write_str("the model could not be loaded"),
             Self::Engine => f.write_str("the engine failed"),
             Self::OutOfMemory(oom) => oom.fmt(f),
+            Self::Quarantined { deaths } => write!(f, "quarantined: the engine died of it {deaths} times"),
+            Self::Storage => f.write_str("a stored file is damaged or gone"),
         }
     }
 }

@@ -188,6 +188,32 @@ pub enum Rejection {
         /// What it is instead.
         state: String,
     },
+    /// The key was used for another request.
+    #[error("key was used for job {job}, which is another request; choose a new key for a new job")]
+    KeyConflict {
+        /// The job that has the key.
+        job: JobId,
+    },
+    /// The disk has too little room for further jobs; those that were accepted run on.
+    #[error(
+        "the daemon's disk has {} free and takes jobs from {} on; make room in its state directory",
+        Bytes(*free_bytes), Bytes(*low_water_bytes)
+    )]
+    DiskFull {
+        /// What is free.
+        free_bytes: u64,
+        /// The least that must be.
+        low_water_bytes: u64,
+    },
+    /// The files of jobs that have not ended take all the room that stored files may have.
+    #[error("stored files take all of the {} that they may; wait for jobs to end, or raise storage.blobs", Bytes(*quota_bytes))]
+    StoreFull {
+        /// The most they may take.
+        quota_bytes: u64,
+    },
+    /// There is no engine just now to look at a picture.
+    #[error("the engine is being started again; try again in a moment")]
+    EngineDown,
     /// The daemon is stopping.
     #[error("the daemon takes no new jobs: it is draining or stopping; try again when it is back")]
     Draining,

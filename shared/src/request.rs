@@ -24,6 +24,10 @@ pub enum Request {
         pictures: u8,
         /// If true the job is cancelled when this connection ends.
         attached: bool,
+        /// Makes it safe to ask again: while the daemon remembers the job that the caller's uid submitted with this key, the
+        /// same request is answered with that job, and another one refused. At most
+        /// [`MAX_KEY_BYTES`](crate::spec::MAX_KEY_BYTES). An attached job is then attached to the connection that asked last.
+        key: Option<String>,
     },
     /// Asks for `Update`s of a job until it has ended.
     Watch(JobId),
@@ -66,4 +70,6 @@ pub enum Request {
     },
     /// For admins: takes no new jobs, or takes them again; what has been accepted runs on. Answered with `Status`.
     Drain(bool),
+    /// Asks for a `History`: what became of each attempt at a job.
+    History(JobId),
 }

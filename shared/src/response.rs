@@ -5,7 +5,7 @@ use crate::codec::{Decode, Encode};
 use crate::explain::{Explanation, QueueView, RouteView};
 use crate::id::JobId;
 use crate::rejection::Rejection;
-use crate::view::{JobView, StatusView, Update};
+use crate::view::{AttemptView, JobView, StatusView, Update};
 
 /// A response; its request id is that of the request it answers.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -39,4 +39,6 @@ pub enum Response {
     Queue(Vec<QueueView>),
     /// To Route.
     Route(RouteView),
+    /// To History, oldest first; of many attempts the last ones.
+    History(Vec<AttemptView>),
 }

@@ -13,6 +13,8 @@ use crate::rejection::Rejection;
 pub const MAX_TEXT_BYTES: usize = 8 * 1024;
 /// Longest model name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
+/// Longest idempotency key, in bytes.
+pub const MAX_KEY_BYTES: usize = 64;
 /// Pixels along one side of a picture to make.
 pub const SIDE: RangeInclusive<u32> = 16..=4096;
 /// Diffusion steps.
@@ -234,6 +236,18 @@ impl JobSpec {
             Task::Vqa(vqa) => within("top", vqa.top, TOP)?,
         }
         Ok(())
+    }
+}
+
+/// Checks an idempotency key.
+///
+/// # Errors
+/// [`Rejection::BadSpec`] if it is empty, too long, or not printable ASCII.
+pub fn check_key(key: &str) -> Result<(), Rejection> {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(bad("key", format!("must be 1 to {MAX_KEY_BYTES} printable ASCII characters without spaces")))
     }
 }
 

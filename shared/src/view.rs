@@ -32,6 +32,10 @@ pub struct JobView {
     pub run_us: u64,
     /// What its lanes measured, so far or in all.
     pub usage: Usage,
+    /// How often it was tried again after it ran out of memory.
+    pub retries: u32,
+    /// How long it waited to be tried again, so far or in all, in microseconds; a part of `wait_us`.
+    pub backoff_us: u64,
 }
 
 /// What lanes measured of a job.
@@ -64,6 +68,13 @@ pub enum JobState {
         activity: Activity,
         /// True while it is parked at a yield point for lighter work.
         parked: bool,
+    },
+    /// It ran out of memory, and waits to be tried again.
+    BackingOff {
+        /// Which retry comes next, from 1.
+        retry: u32,
+        /// When at the latest; sooner if memory is freed before.
+        within_ms: u64,
     },
     /// Ended.
     Done(Outcome),
@@ -110,8 +121,46 @@ pub enum Update {
         /// True while it is parked at a yield point for lighter work.
         parked: bool,
     },
+    /// It ran out of memory, and waits to be tried again.
+    BackingOff {
+        /// Which retry comes next, from 1.
+        retry: u32,
+        /// When at the latest, from when it was told to wait; sooner if memory is freed before.
+        within_ms: u64,
+    },
     /// It ended.
     Done(JobView),
+}
+
+/// One attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct AttemptView {
+    /// Which one, from 1.
+    pub attempt: u32,
+    /// The lane that took it, such as `heavy-0`.
+    pub lane: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// When the lane was done with it; `None` while it is not, and where the daemon died before it was.
+    pub ended_unix_ms: Option<u64>,
+    /// How; `None` likewise.
+    pub end: Option<AttemptEnd>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// It made what it was to make.
+    Done,
+    /// It failed for good.
+    Failed,
+    /// It was told to stop.
+    Stopped,
+    /// It ran out of memory.
+    OutOfMemory,
+    /// The engine died under it.
+    EngineLost,
 }
 
 /// The daemon at a glance.
@@ -131,6 +180,36 @@ pub struct StatusView {
     pub models: Vec<ModelView>,
     /// How fast heavy work makes way, for each class that does.
     pub preemption: Vec<PreemptionView>,
+    /// The engine.
+    pub engine: EngineView,
+    /// The journal and the stored files.
+    pub storage: StorageView,
+}
+
+/// The engine, which runs the stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+pub struct EngineView {
+    /// True if it can run something.
+    pub up: bool,
+    /// Its process; `None` while there is none, and where it is threads of the daemon's own.
+    pub pid: Option<u32>,
+    /// How often it died since the daemon started.
+    pub deaths: u64,
+}
+
+/// The daemon's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Encode, Decode)]
+pub struct StorageView {
+    /// The journal.
+    pub journal_bytes: u64,
+    /// Stored files.
+    pub blob_bytes: u64,
+    /// The most that stored files may take.
+    pub blob_quota_bytes: u64,
+    /// What is free on the disk.
+    pub free_bytes: u64,
+    /// Below this, no new jobs are taken.
+    pub low_water_bytes: u64,
 }
 
 /// One service class.
@@ -142,8 +221,12 @@ pub struct ClassView {
     pub queued: u32,
     /// Jobs on lanes.
     pub running: u32,
+    /// Jobs that wait to be tried again after they ran out of memory.
+    pub backing_off: u32,
     /// Jobs ended since the daemon started.
     pub finished: u64,
+    /// How often one of its jobs ran out of memory since the daemon started.
+    pub out_of_memory: u64,
     /// True if none of its jobs is started until it is resumed.
     pub paused: bool,
     /// Its memory.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
 use gpusched_core::{Input, JobRecord, Measurement, Time, Unfinished};
-use gpusched_shared::{JobId, Outcome};
+use gpusched_shared::{JobId, Outcome, Rejection};
 
 /// What survives the death of the daemon, and what is on its way there.
 #[derive(Debug, Default)]
@@ -37,7 +37,8 @@ impl Disk {
             Write::Record(record) if rng.u32(0..20) == 0 => {
                 // What amends it fails with it.
                 self.writes.retain(|write| !matches!(write, Write::Amend(later) if later.id == record.id));
-                Some(Input::RecordFailed(record.id, "disk full".to_owned()))
+                let reason = "disk full".to_owned();
+                Some(Input::RecordFailed(record.id, Rejection::Internal { reason }))
             }
             Write::Record(record) => {
                 let job = record.id;

@@ -94,7 +94,8 @@ impl World {
             930..984 => self.input(Input::Tick),
             984..990 => {
                 self.engine.die();
-                self.input(Input::EngineLost);
+                self.input(Input::EngineLost(Blame::Nobody));
+                self.input(Input::EngineReady);
             }
             990..991 => {
                 self.leaving = true;
@@ -163,7 +164,7 @@ impl World {
     fn submit_by(&mut self, uid: Uid, session: SessionId, spec: JobSpec, attached: bool) {
         let ticket = Ticket(self.rng.u64(..));
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, unix_ms });
+        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key: None, unix_ms });
     }
 
     fn cancel(&mut self, job: JobId) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gpusched_shared::{BlobRef, JobId, JobSpec, Outcome, Rejection, Uid, Update, Usage};
+use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Rejection, Uid, Update, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::footprint::Measurement;
@@ -18,6 +18,15 @@ pub struct Picture {
     /// How many pixels it has; a large picture takes memory to decode.
     #[serde(default)]
     pub pixels: u64,
+}
+
+/// What makes a submission one that may be repeated: the client's key, and what was asked for under it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The client's name for the submission, unique among those of its uid.
+    pub name: String,
+    /// A hash of the request as it came, pictures included.
+    pub fingerprint: BlobHash,
 }
 
 /// A job as the journal keeps it.
@@ -39,6 +48,18 @@ pub struct JobRecord {
     pub submitted_unix_ms: u64,
     /// How often a lane has started it.
     pub attempts: u32,
+    /// The key it was submitted with.
+    #[serde(default)]
+    pub key: Option<Key>,
+    /// How often it was tried again after it ran out of memory.
+    #[serde(default)]
+    pub retries: u32,
+    /// True if the engine died while a lane had it, and it has not run alone since.
+    #[serde(default)]
+    pub suspect: bool,
+    /// How often the engine died while it ran alone.
+    #[serde(default)]
+    pub deaths: u32,
 }
 
 /// Something for the shell to do. Effects are carried out in the order they were given.
@@ -92,10 +113,35 @@ pub enum Effect {
         wait_us: u64,
         /// How long lanes held it, in microseconds.
         run_us: u64,
+        /// Of `wait_us`, how long it backed off, in microseconds.
+        backoff_us: u64,
         /// What its lanes measured.
         usage: Usage,
     },
-    /// Write a job's new record, which differs in its priority, to the journal.
+    /// Write to the journal how an attempt ended.
+    AttemptEnded {
+        /// The job.
+        job: JobId,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// How.
+        end: AttemptEnd,
+    },
+    /// Write to the journal that a job backs off, so that a daemon that is started again keeps to it.
+    BackOff {
+        /// The job.
+        job: JobId,
+        /// Which retry comes next, from 1.
+        retry: u32,
+        /// When at the latest, in milliseconds from now.
+        within_ms: u64,
+    },
+    /// Have the engine give free memory of the class with this index back to the device.
+    Flush {
+        /// The class.
+        class: usize,
+    },
+    /// Write a job's new record, which differs in its priority or in what is suspected of it, to the journal.
     Amend(Arc<JobRecord>),
     /// Write what jobs of a shape were measured to need to the journal.
     Keep(Measurement),

@@ -1,8 +1,9 @@
 //! What can happen to the scheduler.
 
-use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Uid, Usage};
+use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, Uid, Usage};
 
-use crate::effect::{JobRecord, Picture};
+use crate::effect::{JobRecord, Key, Picture};
+use crate::lane::LaneId;
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,21 @@ pub struct Unfinished {
     pub record: JobRecord,
     /// How long ago it was accepted; its time limits go on counting.
     pub age_ms: u64,
+    /// If it backs off: for how long at most.
+    pub retry_in_ms: Option<u64>,
+    /// If one of its pictures is damaged or gone: what is wrong, for a person.
+    pub damage: Option<String>,
+}
+
+/// Who is to blame for the death of the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Somebody from outside.
+    Nobody,
+    /// Whatever ran.
+    Everyone,
+    /// What ran on this lane.
+    Lane(LaneId),
 }
 
 /// Something happened. See [`Scheduler::handle`](crate::Scheduler::handle).
@@ -38,13 +54,15 @@ pub enum Input {
         pictures: Vec<Picture>,
         /// Whether the job ends when the connection does.
         attached: bool,
+        /// What makes the submission one that may be repeated. The shell has looked among the jobs that have ended.
+        key: Option<Key>,
         /// Wall-clock time, for the record only.
         unix_ms: u64,
     },
     /// The journal holds the submission.
     Recorded(JobId),
     /// The journal could not take the submission.
-    RecordFailed(JobId, String),
+    RecordFailed(JobId, Rejection),
     /// The jobs of an earlier run of the daemon that had not ended, all at once, or the first would get a lane before others
     /// that go before it.
     Restore(Vec<Unfinished>),
@@ -80,8 +98,10 @@ pub enum Input {
         /// The model's name.
         model: String,
     },
-    /// The engine is gone, and whatever ran on it; a fresh one is ready.
-    EngineLost,
+    /// The engine is gone, and whatever ran on it.
+    EngineLost(Blame),
+    /// A fresh engine is ready, with nothing in memory. The first one is when the scheduler is made.
+    EngineReady,
     /// The journal holds the outcome.
     Concluded(JobId),
     /// The owner (or an admin) ends a job. The shell has checked the right to.

@@ -76,7 +76,7 @@ impl Scheduler {
     /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that today's
     /// configuration has no place for.
     pub(crate) fn restore(&mut self, job: Unfinished, now: Time, effects: &mut VecDeque<Effect>) {
-        let Unfinished { mut record, age_ms } = job;
+        let Unfinished { mut record, age_ms, .. } = job;
         let (id, attached) = (record.id, record.attached);
         let place = self.place(&record);
         let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, &[])));

@@ -36,9 +36,9 @@ mod view;
 
 pub use catalog::{Catalog, ModelId};
 pub use class::{Class, FlushRule, GateRule};
-pub use effect::{Effect, JobRecord, Picture};
+pub use effect::{Effect, JobRecord, Key, Picture};
 pub use footprint::Measurement;
-pub use input::{Input, SessionId, Ticket, Unfinished};
+pub use input::{Blame, Input, SessionId, Ticket, Unfinished};
 pub use lane::LaneId;
 pub use plan::{Plan, PlanError, Policy, Quotas};
 pub use policy::routing::Route;

@@ -58,7 +58,7 @@ impl Scheduler {
             State::Concluding(outcome) => {
                 let Some(job) = self.jobs.get(&id) else { return };
                 let (wait_us, run_us) = (job.clock.wait_us(now), job.clock.run_us(now));
-                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, usage: job.usage });
+                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, backoff_us: 0, usage: job.usage });
             }
             State::Done(_) => {
                 self.finished[class] += 1;

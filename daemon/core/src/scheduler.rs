@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Uid};
+use gpusched_shared::{FailureKind, JobId, Outcome, Uid};
 
 use crate::catalog::{Catalog, ModelId};
 use crate::class::Class;
@@ -122,10 +122,22 @@ impl Scheduler {
 
     fn take_in(&mut self, input: Input, now: Time, effects: &mut VecDeque<Effect>) {
         match input {
-            Input::Submit { ticket, uid, session, spec, pictures, attached, unix_ms } => {
+            Input::Submit { ticket, uid, session, spec, pictures, attached, key, unix_ms } => {
                 let (id, class) = (self.next_id, String::new());
-                let record =
-                    JobRecord { id, uid, class, spec, pictures, attached, submitted_unix_ms: unix_ms, attempts: 0 };
+                let record = JobRecord {
+                    id,
+                    uid,
+                    class,
+                    spec,
+                    pictures,
+                    attached,
+                    submitted_unix_ms: unix_ms,
+                    attempts: 0,
+                    key,
+                    retries: 0,
+                    suspect: false,
+                    deaths: 0,
+                };
                 effects.push_back(match self.submit(record, ticket, session, now) {
                     Ok(record) => Effect::Record(record),
                     Err(rejection) => Effect::Reject(ticket, rejection),
@@ -136,11 +148,11 @@ impl Scheduler {
                 effects.extend(ticket.map(|ticket| Effect::Accept(ticket, id)));
                 self.apply(id, &Event::Recorded, now, effects);
             }
-            Input::RecordFailed(id, reason) => {
+            Input::RecordFailed(id, rejection) => {
                 if let Some(job) = self.forget(id) {
                     self.waiting[job.class] -= 1;
                     self.release_uid(job.record.uid, |held| held.waiting -= 1);
-                    effects.extend(job.ticket.map(|ticket| Effect::Reject(ticket, Rejection::Internal { reason })));
+                    effects.extend(job.ticket.map(|ticket| Effect::Reject(ticket, rejection)));
                 }
             }
             Input::Restore(jobs) => {
@@ -187,7 +199,8 @@ impl Scheduler {
                     self.ledger.left(class, model);
                 }
             }
-            Input::EngineLost => {
+            Input::EngineReady => {}
+            Input::EngineLost(_) => {
                 for id in self.jobs.keys().copied().collect::<Vec<_>>() {
                     self.apply(id, &Event::EngineLost, now, effects);
                 }

@@ -42,7 +42,9 @@ impl Scheduler {
             name: class.name.clone(),
             queued: count(self.queues[index].len()),
             running: count(self.lanes.jobs(index).count()),
+            backing_off: 0,
             finished: self.finished[index],
+            out_of_memory: 0,
             paused: self.paused[index],
             partition: self.ledger.view(index),
         });

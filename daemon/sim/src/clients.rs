@@ -126,6 +126,7 @@ impl Clients {
             spec: spec.clone(),
             pictures: Vec::new(),
             attached,
+            key: None,
             unix_ms: now.0 / 1000,
         };
         (input, draw)

@@ -92,7 +92,8 @@ impl Recorder {
             | Input::Stored(..)
             | Input::Loaded { .. }
             | Input::Unloaded { .. }
-            | Input::EngineLost
+            | Input::EngineLost(_)
+            | Input::EngineReady
             | Input::Concluded(_)
             | Input::Cancel(_)
             | Input::SessionClosed(_)

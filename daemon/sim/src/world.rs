@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use gpusched_core::{Effect, Input, JobRecord, LaneId, Policy, Scheduler, SessionId, Time};
-use gpusched_shared::{JobId, JobState, Outcome, Update};
+use gpusched_core::{Blame, Effect, Input, JobRecord, LaneId, Policy, Scheduler, SessionId, Time};
+use gpusched_shared::{JobId, JobState, Outcome, Rejection, Update};
 
 use crate::arrivals::Arrivals;
 use crate::clients::{Clients, Draw, Quit};
@@ -168,7 +168,8 @@ impl<'a> World<'a> {
             Event::Recorded(id) => self.tell(Input::Recorded(id)),
             Event::RecordFailed(id) => {
                 self.arriving = self.jobs.remove(&id);
-                self.tell(Input::RecordFailed(id, "simulated".to_owned()));
+                let reason = "simulated".to_owned();
+                self.tell(Input::RecordFailed(id, Rejection::Internal { reason }));
             }
             Event::Concluded(id) => self.tell(Input::Concluded(id)),
             Event::Stored(id) => self.tell(Input::Stored(id, picture())),
@@ -184,7 +185,8 @@ impl<'a> World<'a> {
                 }
                 self.engine.lose();
                 self.tally.engine_lost();
-                self.tell(Input::EngineLost);
+                self.tell(Input::EngineLost(Blame::Nobody));
+                self.tell(Input::EngineReady);
                 self.plan_engine_loss();
             }
         }
@@ -234,7 +236,10 @@ impl<'a> World<'a> {
                         self.end(id, &outcome, view.usage.parked_us);
                     }
                 }
-                Effect::Tell(_, Update::Queued { .. } | Update::Running { .. })
+                Effect::Tell(_, Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })
+                | Effect::AttemptEnded { .. }
+                | Effect::BackOff { .. }
+                | Effect::Flush { .. }
                 | Effect::Amend(_)
                 | Effect::Keep(_)
                 | Effect::Advanced => {}

@@ -20,7 +20,7 @@ impl Finished {
     fn outcome(&self) -> Option<&Outcome> {
         match &self.view.state {
             JobState::Done(outcome) => Some(outcome),
-            JobState::Queued { .. } | JobState::Running { .. } => None,
+            JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => None,
         }
     }
 

@@ -27,7 +27,8 @@ impl Driver {
             }
             Effect::Gate { class, closed } => self.order(Command::Gate { class, closed }),
             Effect::Evict { class, model } => self.order(Command::Unload { class, model }),
-            Effect::Conclude { job, outcome, wait_us, run_us, usage } => {
+            Effect::AttemptEnded { .. } | Effect::BackOff { .. } | Effect::Flush { .. } => {}
+            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us: _, usage } => {
                 tracing::info!(
                     JOB_ID = job.0,
                     OUTCOME = outcome.word(),

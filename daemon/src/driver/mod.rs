@@ -131,7 +131,7 @@ impl Driver {
         let jobs = records.into_iter().map(|record| {
             tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
             let age_ms = unix_ms().saturating_sub(record.submitted_unix_ms);
-            Unfinished { record, age_ms }
+            Unfinished { record, age_ms, retry_in_ms: None, damage: None }
         });
         let jobs = jobs.collect();
         self.input(Input::Restore(jobs));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gpusched_core::{Input, Ticket};
 use gpusched_shared::{
-    BlobRef, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView, Reason,
-    Rejection, RouteView, StatusView, Uid, Update,
+    BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView,
+    Reason, Rejection, RouteView, StatusView, StorageView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -18,7 +18,7 @@ use crate::server::{Ask, Peer, Reply};
 impl Driver {
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Submit { peer, session, spec, pictures, attached, reply } => {
+            Ask::Submit { peer, session, spec, pictures, attached, key: _, reply } => {
                 let resolved = random_seed().and_then(|seed| self.scheduler.catalog().resolve(spec, seed));
                 let spec = match resolved {
                     Ok(spec) => spec,
@@ -28,7 +28,7 @@ impl Driver {
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, reply);
                 let (uid, unix_ms) = (peer.uid, unix_ms());
-                self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, unix_ms });
+                self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, key: None, unix_ms });
             }
             Ask::Watch(peer, job, reply) => self.watch(peer, job, reply),
             Ask::Cancel(peer, job, reply) => {
@@ -48,7 +48,7 @@ impl Driver {
                 Some(found) => {
                     let state = found.map(|view| match view.state {
                         JobState::Running { .. } => "still running",
-                        JobState::Queued { .. } | JobState::Done(_) => "still queued",
+                        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Done(_) => "still queued",
                     });
                     let refused = state.map(|state| Rejection::NothingToFetch { job, state: state.to_owned() });
                     drop(reply.send(Err(refused.unwrap_or_else(|rejection| rejection))));
@@ -66,6 +66,7 @@ impl Driver {
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
                 None => self.refuse_ended(peer, job, reply),
             },
+            Ask::History(peer, job, reply) => self.refuse_ended(peer, job, reply),
             Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
             Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {
@@ -125,6 +126,7 @@ impl Driver {
                 let update = match view.state {
                     JobState::Queued { ahead } => Update::Queued { ahead },
                     JobState::Running { lane, activity, parked } => Update::Running { lane, activity, parked },
+                    JobState::BackingOff { retry, within_ms } => Update::BackingOff { retry, within_ms },
                     JobState::Done(_) => Update::Done(view),
                 };
                 let news = self.watchers.entry(job).or_insert_with(|| watch::Sender::new(update)).subscribe();
@@ -167,7 +169,7 @@ impl Driver {
     fn explain(&self, peer: Peer, job: JobId) -> Result<Explanation, Rejection> {
         let mut explanation = self.scheduler.explain(job, self.now()).ok_or(Rejection::NoSuchJob { job })?;
         for reason in &mut explanation.reasons {
-            if let Reason::OneAtATime { job } = reason
+            if let Reason::OneAtATime { job } | Reason::Suspect { job } = reason
                 && self.scheduler.view(*job, self.now()).is_none_or(|view| !peer.may_touch(view.uid))
             {
                 *job = JobId(0);
@@ -237,6 +239,8 @@ impl Driver {
             lanes,
             models: models.collect(),
             preemption,
+            engine: EngineView { up: true, pid: None, deaths: 0 },
+            storage: StorageView::default(),
         }
     }
 }
@@ -248,7 +252,7 @@ fn admin(peer: Peer, action: &str) -> Result<(), Rejection> {
 fn ended(view: &JobView) -> Rejection {
     let state = match &view.state {
         JobState::Done(outcome) => outcome.word(),
-        JobState::Queued { .. } | JobState::Running { .. } => "running",
+        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => "running",
     };
     Rejection::HasEnded { job: view.id, state: state.to_owned() }
 }

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 
 use gpusched_core::{JobRecord, Measurement};
 use gpusched_engine::Memory;
-use gpusched_shared::{JobId, JobView, Outcome, Uid, Usage};
+use gpusched_shared::{JobId, JobView, Outcome, Rejection, Uid, Usage};
 use tokio::sync::{mpsc, oneshot};
 
 use store::Store;
@@ -106,7 +106,7 @@ pub enum Reply {
     /// The submission is on record.
     Recorded(JobId),
     /// The submission could not be written, and is not on record.
-    RecordFailed(JobId, String),
+    RecordFailed(JobId, Rejection),
     /// The outcome is on record.
     Concluded(JobId),
     /// An outcome could not be written. What the file holds is no longer known for sure: the daemon must stop.

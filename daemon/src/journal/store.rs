@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use gpusched_core::{JobRecord, Measurement};
-use gpusched_shared::{JobId, JobState, JobView, Outcome, Uid, Usage};
+use gpusched_shared::{JobId, JobState, JobView, Outcome, Rejection, Uid, Usage};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -215,7 +215,10 @@ fn done(entry: &Entry) -> Option<Reply> {
 
 fn failed(entry: Entry, why: &str) -> Option<Reply> {
     match entry {
-        Entry::Submission(record) => Some(Reply::RecordFailed(record.id, format!("the journal failed: {why}"))),
+        Entry::Submission(record) => {
+            let rejection = Rejection::Internal { reason: format!("the journal failed: {why}") };
+            Some(Reply::RecordFailed(record.id, rejection))
+        }
         Entry::Amendment(_) | Entry::Attempt { .. } | Entry::Footprint(_) | Entry::Flush { .. } => None,
         Entry::Outcome { .. } => Some(Reply::Poisoned(why.to_owned())),
     }
@@ -238,6 +241,8 @@ fn view(row: &Row<'_>) -> rusqlite::Result<JobView> {
         wait_us: microseconds(3)?,
         run_us: microseconds(4)?,
         usage,
+        retries: record.retries,
+        backoff_us: 0,
     })
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Uid, Update,
+    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -35,6 +35,8 @@ pub enum Ask {
         pictures: Vec<Picture>,
         /// Whether the job ends with the connection.
         attached: bool,
+        /// The client's name for the submission.
+        key: Option<String>,
         /// Gets the job's number.
         reply: Reply<JobId>,
     },
@@ -63,6 +65,8 @@ pub enum Ask {
     Status(Peer, Reply<StatusView>),
     /// Asks why a job is where it is.
     Explain(Peer, JobId, Reply<Explanation>),
+    /// Asks what became of each attempt at a job.
+    History(Peer, JobId, Reply<Vec<AttemptView>>),
     /// Asks what waits and runs.
     Queue(Peer, Reply<Vec<QueueView>>),
     /// Asks where a job would go.

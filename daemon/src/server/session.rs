@@ -11,7 +11,7 @@ use std::time::Duration;
 use gpusched_core::SessionId;
 use gpusched_shared::frame::{Frame, MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, Writer, split};
-use gpusched_shared::spec::{PRIORITY, within};
+use gpusched_shared::spec::{PRIORITY, check_key, within};
 use gpusched_shared::{
     JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
 };
@@ -188,8 +188,9 @@ impl Client {
         let peer = self.peer;
         match request {
             Request::Hello { .. } => Err(Rejection::Handshake),
-            Request::Submit { spec, pictures, attached } => {
+            Request::Submit { spec, pictures, attached, key } => {
                 spec.validate(usize::from(pictures))?;
+                key.as_deref().map_or(Ok(()), check_key)?;
                 if descriptors.len() != usize::from(pictures) {
                     let reason =
                         format!("{} descriptors came with a frame that announces {pictures}", descriptors.len());
@@ -199,7 +200,7 @@ impl Client {
                 let Context { blobs, readers, .. } = &*self.context;
                 let pictures = pictures::take(descriptors, blobs, readers, limit).await?;
                 let session = self.session;
-                let job = self.ask(|reply| Ask::Submit { peer, session, spec, pictures, attached, reply }).await?;
+                let job = self.ask(|reply| Ask::Submit { peer, session, spec, pictures, attached, key, reply }).await?;
                 self.say(id, Response::Accepted(job)).await;
                 Ok(())
             }
@@ -239,6 +240,11 @@ impl Client {
             Request::Explain(job) => {
                 let explanation = self.ask(|reply| Ask::Explain(peer, job, reply)).await?;
                 self.say(id, Response::Explanation(explanation)).await;
+                Ok(())
+            }
+            Request::History(job) => {
+                let attempts = self.ask(|reply| Ask::History(peer, job, reply)).await?;
+                self.say(id, Response::History(attempts)).await;
                 Ok(())
             }
             Request::Queue => {

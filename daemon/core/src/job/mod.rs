@@ -92,6 +92,8 @@ impl Job {
             wait_us: self.clock.wait_us(now),
             run_us: self.clock.run_us(now),
             usage: Usage { parked_us, ..self.usage },
+            retries: record.retries,
+            backoff_us: 0,
         }
     }
 

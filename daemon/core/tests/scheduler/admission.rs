@@ -80,7 +80,7 @@ fn a_job_on_its_way_to_the_journal_has_its_place_in_the_queue() {
     shell.journal_is_held = true;
     assert_eq!(shell.submit_as(ANN, ask("m"), false), None, "no answer before it is on record");
     assert!(matches!(shell.submit_as(ANN, ask("m"), false), Some(Err(Rejection::QueueFull { .. }))));
-    shell.input(Input::RecordFailed(JobId(1), "disk full".to_owned()));
+    shell.input(Input::RecordFailed(JobId(1), Rejection::Internal { reason: "disk full".to_owned() }));
     assert_eq!(shell.scheduler.live().count(), 0);
     assert_eq!(shell.submit_as(ANN, ask("m"), false), None, "its place is free again");
 }

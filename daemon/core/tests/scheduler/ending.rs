@@ -112,7 +112,8 @@ fn what_is_made_is_stored_whatever_comes() {
     assert_eq!(shell.running(), [next], "its lane is free while its result is written");
     shell.input(Input::Cancel(job));
     shell.lanes.clear();
-    shell.input(Input::EngineLost);
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
     assert!(shell.outcomes.is_empty());
     let failed = Outcome::Failed { kind: FailureKind::Engine, message: "disk full".to_owned() };
     shell.input(Input::Stored(job, failed.clone()));
@@ -187,7 +188,8 @@ fn a_lost_engine_costs_an_attempt() {
     shell.pass_ms(4);
     shell.take_effects();
     shell.lanes.clear();
-    shell.input(Input::EngineLost);
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
     assert_eq!(shell.outcomes.get(&doomed), Some(&Outcome::Cancelled));
     assert_eq!(shell.running(), [job, waiting], "everything else runs again");
     assert_eq!(shell.scheduler.holders("m"), [""; 0], "its models are gone");

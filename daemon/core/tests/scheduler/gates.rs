@@ -118,6 +118,7 @@ fn a_fresh_engine_is_told_to_close_its_gate() {
     shell.submit(ANN, ask("m"));
     assert_eq!(shell.take_gates(), [true]);
     shell.lanes.clear();
-    shell.input(Input::EngineLost);
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
     assert_eq!(shell.take_gates(), [true]);
 }

@@ -105,7 +105,7 @@ impl Mill {
         self.number += 1;
         let ticket = Ticket(self.number);
         let (session, model) = (SessionId(u64::from(uid)), spec.model.clone().unwrap_or_default());
-        let submit = Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached: false, unix_ms: 0 };
+        let submit = Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached: false, key: None, unix_ms: 0 };
         self.draft = Some(Job { uid, model, work, launched: None, worked_us: 0, cancelled: false, outcome: None });
         self.input(submit);
         let id = self.jobs.keys().next_back().copied();
@@ -127,7 +127,8 @@ impl Mill {
         self.loaded.clear();
         self.gates.clear();
         self.agenda.retain(|Reverse((_, _, event))| matches!(event, Event::Stored(_)));
-        self.input(Input::EngineLost);
+        self.input(Input::EngineLost(Blame::Nobody));
+        self.input(Input::EngineReady);
     }
 
     pub(crate) fn input(&mut self, input: Input) {

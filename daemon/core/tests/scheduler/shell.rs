@@ -136,7 +136,7 @@ impl Shell {
         self.next_ticket += 1;
         self.answer = None;
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, unix_ms });
+        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key: None, unix_ms });
         self.answer.take()
     }
 

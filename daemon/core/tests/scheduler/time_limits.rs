@@ -67,7 +67,8 @@ fn a_queue_timeout_ends_with_the_lane() {
     assert_eq!(shell.take_stopped(), []);
     // Back in the queue it does not count anew.
     shell.lanes.clear();
-    shell.input(Input::EngineLost);
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
     assert_eq!(shell.scheduler.next_timer(), None);
 }
 
@@ -99,7 +100,8 @@ fn each_attempt_has_the_whole_run_timeout() {
     shell.start(job);
     shell.pass_ms(7);
     shell.lanes.clear();
-    shell.input(Input::EngineLost);
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
     assert_eq!(shell.scheduler.next_timer(), Some(shell.now.after_ms(10)));
     shell.pass_ms(2);
     shell.start(job);
