@@ -11,7 +11,7 @@ use crate::footprint::{Shape, steps};
 use crate::job::Job;
 use crate::job::transition::Event;
 use crate::lane::LaneId;
-use crate::ledger::Stay;
+use crate::ledger::{Lease, Stay};
 use crate::plan::Policy;
 use crate::policy::admission::{Admission, Demand, admit};
 use crate::policy::selection::{Bounds, Candidate, Choice, choose};
@@ -71,21 +71,31 @@ impl Scheduler {
         if queue.is_empty() || self.stopped(class) || self.lanes.free(class).is_none() {
             return (Decision::Wait, Vec::new());
         }
+        let alone = self.foremost_suspect();
+        if alone.is_some() && self.lanes.iter().any(|(_, lane)| lane.job.is_some()) {
+            return (Decision::Wait, Vec::new());
+        }
         let rules = &self.plan.classes()[class];
-        let (bounds, candidates): (Bounds, Box<dyn Iterator<Item = Waiting> + '_>) = match self.plan.policy {
+        let just = |id: Option<JobId>| {
+            let waiting = id.and_then(|id| queue.waiting(self.jobs.get(&id)?.record.uid, id));
+            (
+                Bounds { aging_us: 0, batch_wait_ms: 0 },
+                Box::new(waiting.into_iter()) as Box<dyn Iterator<Item = Waiting> + '_>,
+            )
+        };
+        let (bounds, candidates) = match self.plan.policy {
+            _ if alone.is_some() => just(alone),
             Policy::MultiQueue => {
                 let aging_us = rules.aging_ms.saturating_mul(1000);
                 let candidates = queue.candidates(|uid| !self.at_running_quota(uid));
-                (Bounds { aging_us, batch_wait_ms: rules.batch_wait_ms }, Box::new(candidates))
+                (Bounds { aging_us, batch_wait_ms: rules.batch_wait_ms }, Box::new(candidates) as _)
             }
             // One job at a time, in the order of acceptance over all classes.
             Policy::Fifo => {
                 let first = (0..self.queues.len()).filter(|class| !self.stopped(*class));
                 let first = first.filter_map(|class| self.queues[class].oldest()).min();
                 let idle = self.lanes.iter().all(|(_, lane)| lane.job.is_none());
-                let next = queue.oldest().filter(|oldest| idle && first == Some(*oldest));
-                let waiting = next.and_then(|id| queue.waiting(self.jobs.get(&id)?.record.uid, id));
-                (Bounds { aging_us: 0, batch_wait_ms: 0 }, Box::new(waiting.into_iter()))
+                just(queue.oldest().filter(|oldest| idle && first == Some(*oldest)))
             }
         };
         let mut looked_at = Vec::new();
@@ -118,7 +128,7 @@ impl Scheduler {
 
     /// True if jobs of the class are not started now, whatever lanes and memory there are.
     pub(crate) fn stopped(&self, class: usize) -> bool {
-        self.leaving || self.paused[class] || self.storing[class] >= STORING
+        self.leaving || !self.engine_up || self.paused[class] || self.storing[class] >= STORING
     }
 
     fn candidate(&self, class: usize, waiting: Waiting, now: Time) -> Option<Candidate> {
@@ -214,7 +224,7 @@ impl Scheduler {
     }
 
     /// Takes the lane back that a job has just left.
-    pub(crate) fn leave_lane(&mut self, id: JobId, lane: LaneId, now: Time) {
+    pub(crate) fn leave_lane(&mut self, id: JobId, lane: LaneId, now: Time, effects: &mut VecDeque<Effect>) {
         self.lanes.vacate(lane);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (class, uid, model) = (job.class, job.record.uid, job.shape.model);
@@ -222,10 +232,12 @@ impl Scheduler {
         let (charged_us, lease) = (std::mem::take(&mut job.charged_us), job.lease.take());
         self.queues[class].settle(uid, id, charged_us, used_us);
         self.release_uid(uid, |held| held.running -= 1);
+        let freed_bytes = lease.as_ref().map_or(0, Lease::bytes);
         let idle = lease.is_some_and(|lease| self.ledger.release(lease, now));
         if idle && let Some(keep_ms) = self.plan.classes()[class].keep_alive_ms {
             self.timers.set(now.after_ms(keep_ms), crate::timers::Timer::KeepAlive(class, model));
         }
+        self.memory_freed(class, freed_bytes, now, effects);
     }
 
     /// A model's keep-alive timer rang.
@@ -238,7 +250,7 @@ impl Scheduler {
         }
     }
 
-    fn evict(&mut self, class: usize, model: ModelId, effects: &mut VecDeque<Effect>) {
+    pub(crate) fn evict(&mut self, class: usize, model: ModelId, effects: &mut VecDeque<Effect>) {
         self.ledger.leaving(class, model);
         if let Some(info) = self.catalog.model(model) {
             effects.push_back(Effect::Evict { class, model: info.name.clone() });

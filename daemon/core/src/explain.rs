@@ -24,6 +24,7 @@ impl Scheduler {
         let (starts_in_us, ends_in_us) = match job.state {
             State::Queued => self.when(job.class, now).into_iter().find(|(other, _)| *other == id)?.1,
             State::Recording(_)
+            | State::BackingOff
             | State::Launching(_)
             | State::Running(_)
             | State::Parked(_)
@@ -99,6 +100,11 @@ impl Scheduler {
                 let classes = self.makes_way_for(job.class).map(|c| self.plan.classes()[c].name.clone());
                 return vec![Reason::Parked { classes: classes.collect() }];
             }
+            State::BackingOff => {
+                let within_ms = job.retry_at.map_or(0, |at| at.since(now).div_ceil(1000));
+                let (retry, budget) = (job.record.retries, self.plan.retry.budget);
+                return vec![Reason::BackingOff { retry, budget, within_ms }];
+            }
             State::Queued => {}
             State::Recording(_)
             | State::Launching(_)
@@ -111,6 +117,12 @@ impl Scheduler {
         let mut reasons = Vec::new();
         if self.leaving {
             reasons.push(Reason::Stopping);
+        }
+        if !self.engine_up {
+            reasons.push(Reason::EngineDown);
+        }
+        if let Some(job) = self.foremost_suspect().filter(|suspect| *suspect != id) {
+            reasons.push(Reason::Suspect { job });
         }
         if self.paused[job.class] {
             reasons.push(Reason::Paused { class: name() });

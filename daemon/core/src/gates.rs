@@ -46,6 +46,7 @@ impl Scheduler {
                 }
                 State::Recording(_)
                 | State::Queued
+                | State::BackingOff
                 | State::Parked(_)
                 | State::Storing
                 | State::Concluding(_)

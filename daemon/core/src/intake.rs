@@ -69,34 +69,49 @@ impl Scheduler {
         self.sessions.entry(session).or_default().insert(record.id);
         let job = Job::new(record, class, shape, State::Recording(None), now);
         let record = Arc::clone(&job.record);
-        self.insert(Job { ticket: Some(ticket), session: Some(session), deadline, queue_until, ..job });
+        self.insert(Job { tickets: vec![ticket], session: Some(session), deadline, queue_until, ..job });
         Ok(record)
     }
 
-    /// Takes a job of an earlier run back. Its client is gone, so an attached one ends; so does one that today's
-    /// configuration has no place for.
+    /// Takes a job of an earlier run back. An attached one ends unless its client comes back for it in time; one that today's
+    /// configuration has no place for, or whose pictures are damaged, ends at once.
     pub(crate) fn restore(&mut self, job: Unfinished, now: Time, effects: &mut VecDeque<Effect>) {
-        let Unfinished { mut record, age_ms, .. } = job;
-        let (id, attached) = (record.id, record.attached);
+        let Unfinished { mut record, age_ms, retry_in_ms, damage } = job;
+        let id = record.id;
         let place = self.place(&record);
         let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, &[])));
         if place.is_ok() {
             record.class.clone_from(&self.plan.classes()[class].name);
         }
+        let fate = match (place, damage) {
+            (Err(rejection), _) => Some((FailureKind::Input, rejection.to_string())),
+            (Ok(_), Some(damage)) => Some((FailureKind::Storage, damage)),
+            (Ok(_), None) => None,
+        };
         let remaining = |ms: Option<u64>| ms.map(|ms| now.after_ms(ms.saturating_sub(age_ms)));
         let (deadline, queue_until) = (remaining(record.spec.deadline_ms), remaining(record.spec.queue_timeout_ms));
+        // Without a key nobody can ask for it again.
+        let gone = record.attached && (record.key.is_none() || self.plan.reattach_grace_ms == 0);
+        let waits = (record.attached && !gone).then(|| now.after_ms(self.plan.reattach_grace_ms));
+        if record.suspect {
+            self.suspects.insert(id);
+        }
         let job = Job::new(record, class, shape, State::Recording(None), now);
-        self.insert(Job { deadline, queue_until, ..job });
-        match place {
-            Ok(_) if attached => {
+        self.insert(Job { deadline, queue_until, reattach_until: waits, ..job });
+        match (fate, retry_in_ms) {
+            (Some((kind, message)), _) => {
+                self.enter(id, State::Concluding(Outcome::Failed { kind, message }), now, effects);
+            }
+            (None, _) if gone => {
                 self.apply(id, &Event::End(Ending::Cancelled), now, effects);
                 self.apply(id, &Event::Recorded, now, effects);
             }
-            Ok(_) => self.apply(id, &Event::Recorded, now, effects),
-            Err(rejection) => {
-                let message = rejection.to_string();
-                self.enter(id, State::Concluding(Outcome::Failed { kind: FailureKind::Input, message }), now, effects);
+            (None, Some(within_ms)) => {
+                self.enter(id, State::BackingOff, now, effects);
+                // Whatever took the memory has gone with the engine; what takes it now is not known.
+                self.back_off(id, within_ms, now, effects);
             }
+            (None, None) => self.apply(id, &Event::Recorded, now, effects),
         }
     }
 
@@ -121,13 +136,20 @@ impl Scheduler {
 
     pub(crate) fn insert(&mut self, job: Job) {
         let id = job.record.id;
-        for (at, timer) in [(job.deadline, Timer::Deadline(id)), (job.queue_until, Timer::QueueTimeout(id))] {
+        for (at, timer) in [
+            (job.deadline, Timer::Deadline(id)),
+            (job.queue_until, Timer::QueueTimeout(id)),
+            (job.reattach_until, Timer::Reattach(id)),
+        ] {
             if let Some(at) = at {
                 self.timers.set(at, timer);
             }
         }
         self.waiting[job.class] += 1;
         self.uids.entry(job.record.uid).or_default().waiting += 1;
+        if let Some(key) = &job.record.key {
+            self.keys.insert((job.record.uid, key.name.clone()), id);
+        }
         self.jobs.insert(id, job);
     }
 
@@ -135,13 +157,13 @@ impl Scheduler {
         let job = self.jobs.remove(&id)?;
         self.timers.clear(job.deadline, Timer::Deadline(id));
         self.timers.clear(job.queue_until, Timer::QueueTimeout(id));
-        if let Some(session) = job.session
-            && let Some(theirs) = self.sessions.get_mut(&session)
-        {
-            theirs.remove(&id);
-            if theirs.is_empty() {
-                self.sessions.remove(&session);
-            }
+        self.timers.clear(job.reattach_until, Timer::Reattach(id));
+        self.suspects.remove(&id);
+        if let Some(key) = &job.record.key {
+            self.keys.remove(&(job.record.uid, key.name.clone()));
+        }
+        if let Some(session) = job.session {
+            self.leave_session(id, session);
         }
         Some(job)
     }

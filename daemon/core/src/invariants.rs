@@ -31,6 +31,9 @@ impl Scheduler {
             assert_eq!(job.lease.is_some(), lane.is_some(), "job {id} has memory exactly while it has a lane");
             let queued = self.queues[job.class].contains(job.record.uid, *id);
             assert_eq!(queued, job.state == State::Queued, "job {id} waits iff queued");
+            let backs_off = self.backing_off[job.class].contains(id);
+            assert_eq!(backs_off, job.state == State::BackingOff, "job {id} is known to back off iff it does");
+            assert_eq!(self.suspects.contains(id), job.record.suspect, "job {id} is known to be suspect iff it is");
             assert!(!matches!(job.state, State::Done(_)), "job {id} has ended and left");
             let held = self.uids.get(&job.record.uid).copied().unwrap_or_default();
             assert!(lane.is_none() || held.running > 0, "the owner of job {id} is known to run something");
@@ -44,6 +47,9 @@ impl Scheduler {
             assert_eq!(self.decide(class, now).0, Decision::Wait, "no lane of class {class} idles without need");
         }
         let busy = self.lanes.iter().filter(|(_, lane)| lane.job.is_some()).count();
+        let alone = self.lanes.iter().filter_map(|(_, lane)| lane.job).any(|id| self.suspects.contains(&id));
+        assert!(busy <= 1 || !alone, "a suspect runs alone");
+        assert!(self.engine_up || busy == 0, "without an engine nothing is on lanes");
         assert!(self.plan.policy != Policy::Fifo || busy <= 1, "fifo runs one job at a time");
     }
 

@@ -153,11 +153,10 @@ impl Ledger {
         }
     }
 
-    /// A model has left.
-    pub(crate) fn left(&mut self, partition: usize, model: ModelId) {
-        if let Some(p) = self.0.get_mut(partition) {
-            p.models.remove(&model);
-        }
+    /// A model has left; the bytes that are free now.
+    pub(crate) fn left(&mut self, partition: usize, model: ModelId) -> u64 {
+        let left = self.0.get_mut(partition).and_then(|p| p.models.remove(&model));
+        left.map_or(0, |resident| resident.bytes)
     }
 
     /// The keep-alive timer of a model rang: `Ok` if it has been idle for `keep_us` and may go, else when to look again,

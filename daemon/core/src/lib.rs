@@ -10,7 +10,7 @@
 //!
 //! Where to look: `scheduler` is the wiring, with `intake` (how jobs come in), `lifecycle` (how they move on), `dispatch`
 //! (what a free lane takes), `gates` (who makes way), and `view` and `explain` (what others may see); [`job`] is a job's
-//! life; `queue`, `ledger`, `lane` and [`footprint`] hold what the decisions in [`policy`] are made on.
+//! life; `healing` is what happens when memory runs out or the engine dies, `keys` what makes submissions repeatable; `queue`, `ledger`, `lane` and [`footprint`] hold what the decisions in [`policy`] are made on.
 
 pub mod catalog;
 pub mod class;
@@ -19,10 +19,12 @@ pub mod effect;
 mod explain;
 pub mod footprint;
 mod gates;
+mod healing;
 pub mod input;
 mod intake;
 mod invariants;
 pub mod job;
+mod keys;
 mod lane;
 mod ledger;
 mod lifecycle;
@@ -41,6 +43,7 @@ pub use footprint::Measurement;
 pub use input::{Blame, Input, SessionId, Ticket, Unfinished};
 pub use lane::LaneId;
 pub use plan::{Plan, PlanError, Policy, Quotas};
+pub use policy::backoff::Retry;
 pub use policy::routing::Route;
 pub use scheduler::Scheduler;
 pub use time::Time;

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use gpusched_shared::{Activity, JobId, TimeLimit, Uid, Update, Usage};
+use gpusched_shared::{Activity, AttemptEnd, FailureKind, JobId, Outcome, TimeLimit, Uid, Update, Usage};
 
 use crate::effect::Effect;
-use crate::job::Phase;
 use crate::job::state::{Ending, State};
 use crate::job::transition::{Event, Next, next};
+use crate::job::{Job, Phase};
 use crate::scheduler::Scheduler;
 use crate::time::Time;
 use crate::timers::Timer;
@@ -23,7 +23,16 @@ impl Scheduler {
             return;
         };
         match next(&job.state, event) {
-            Next::To(state) => self.enter(id, state, now, effects),
+            Next::To(state) => {
+                if job.state.lane().is_some() && state.lane().is_none() {
+                    let end = attempt_end(event);
+                    effects.push_back(Effect::AttemptEnded { job: id, attempt: job.attempts, end });
+                    if !matches!(end, AttemptEnd::Stopped | AttemptEnd::EngineLost) {
+                        self.exonerate(id);
+                    }
+                }
+                self.enter(id, state, now, effects);
+            }
             Next::Ignore => {}
             Next::Impossible => self.impossible.push(format!("{event:?} for job {id} in {:?}", job.state)),
         }
@@ -43,11 +52,15 @@ impl Scheduler {
             }
         }
         if let (Some(lane), None) = (before.lane(), state.lane()) {
-            self.leave_lane(id, lane, now);
+            self.leave_lane(id, lane, now, effects);
+        }
+        if before == State::BackingOff {
+            self.end_back_off(id);
         }
         self.set_run_timer(id, &state, now);
         match state {
-            State::Recording(_) | State::Storing => {}
+            // Who sends it there says until when.
+            State::Recording(_) | State::BackingOff | State::Storing => {}
             State::Queued => {
                 self.queues[class].insert(uid, priority, id);
                 self.advanced = true;
@@ -57,8 +70,9 @@ impl Scheduler {
             State::Stopping(..) => effects.push_back(Effect::Stop(id)),
             State::Concluding(outcome) => {
                 let Some(job) = self.jobs.get(&id) else { return };
-                let (wait_us, run_us) = (job.clock.wait_us(now), job.clock.run_us(now));
-                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, backoff_us: 0, usage: job.usage });
+                let Job { clock, usage, .. } = job;
+                let (wait_us, run_us, backoff_us) = (clock.wait_us(now), clock.run_us(now), clock.backoff_us(now));
+                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, backoff_us, usage: *usage });
             }
             State::Done(_) => {
                 self.finished[class] += 1;
@@ -126,6 +140,18 @@ impl Scheduler {
             Timer::QueueTimeout(id) => (id, TimeLimit::QueueTimeout),
             Timer::RunTimeout(id) => (id, TimeLimit::RunTimeout),
             Timer::KeepAlive(class, model) => return self.keep_alive(class, model, now, effects),
+            Timer::Retry(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.retry_at = None;
+                }
+                return self.apply(id, &Event::Retry, now, effects);
+            }
+            Timer::Reattach(id) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.reattach_until = None;
+                }
+                return self.apply(id, &Event::End(Ending::Cancelled), now, effects);
+            }
         };
         if let Some(job) = self.jobs.get_mut(&id) {
             let set = match limit {
@@ -152,5 +178,31 @@ impl Scheduler {
             self.queues[job.class].reprioritise(job.record.uid, id, before, priority);
             self.advanced = true;
         }
+    }
+}
+
+/// How an attempt ends by an event that takes the job off its lane.
+fn attempt_end(event: &Event) -> AttemptEnd {
+    let of_outcome = |outcome: &Outcome| match outcome {
+        Outcome::Image { .. } | Outcome::Answers(_) => AttemptEnd::Done,
+        Outcome::Failed { kind: FailureKind::OutOfMemory(_), .. } => AttemptEnd::OutOfMemory,
+        Outcome::Failed { .. } => AttemptEnd::Failed,
+        Outcome::Cancelled | Outcome::Expired { .. } => AttemptEnd::Stopped,
+    };
+    match event {
+        Event::EngineLost => AttemptEnd::EngineLost,
+        Event::BackOff => AttemptEnd::OutOfMemory,
+        Event::Made => AttemptEnd::Done,
+        Event::Finished(outcome) => of_outcome(outcome),
+        // Only the first of these takes a job off its lane.
+        Event::Interrupted
+        | Event::Recorded
+        | Event::Assigned(_)
+        | Event::Started
+        | Event::Parked
+        | Event::Resumed
+        | Event::Retry
+        | Event::End(_)
+        | Event::Concluded => AttemptEnd::Stopped,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::class::Class;
+use crate::policy::backoff::Retry;
 use crate::policy::routing::Route;
 
 /// How waiting jobs are started.
@@ -35,6 +36,10 @@ pub struct Plan {
     pub policy: Policy,
     /// What one client may have at most.
     pub quotas: Quotas,
+    /// How jobs that ran out of memory are tried again.
+    pub retry: Retry,
+    /// How long attached jobs of an earlier run of the daemon wait for their client, in milliseconds.
+    pub reattach_grace_ms: u64,
 }
 
 /// Why classes and routes do not make a plan.
@@ -75,7 +80,14 @@ impl Plan {
         if let Some(route) = routes.iter().find(|route| !names.contains(route.class.as_str())) {
             return Err(PlanError::NoSuchClass(route.class.clone()));
         }
-        Ok(Self { classes, routes, policy: Policy::default(), quotas: Quotas::default() })
+        Ok(Self {
+            classes,
+            routes,
+            policy: Policy::default(),
+            quotas: Quotas::default(),
+            retry: Retry::default(),
+            reattach_grace_ms: 30_000,
+        })
     }
 
     /// The classes, in the order of the configuration.

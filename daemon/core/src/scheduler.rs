@@ -49,6 +49,15 @@ pub struct Scheduler {
     pub(crate) sessions: BTreeMap<SessionId, BTreeSet<JobId>>,
     pub(crate) timers: Timers,
     pub(crate) next_id: JobId,
+    /// Jobs with a key, by their owner and it.
+    pub(crate) keys: BTreeMap<(Uid, String), JobId>,
+    /// By class: jobs that ran out of memory and wait to be tried again, and how often jobs did run out of it.
+    pub(crate) backing_off: Vec<BTreeSet<JobId>>,
+    pub(crate) out_of_memory: Vec<u64>,
+    /// Jobs that were on lanes when the engine died and have not been found innocent since.
+    pub(crate) suspects: BTreeSet<JobId>,
+    /// True while there is an engine.
+    pub(crate) engine_up: bool,
     pub(crate) draining: bool,
     pub(crate) leaving: bool,
     /// True if a queue has moved since the last effects were handed out.
@@ -87,6 +96,11 @@ impl Scheduler {
             sessions: BTreeMap::new(),
             timers: Timers::default(),
             next_id,
+            keys: BTreeMap::new(),
+            backing_off: vec![BTreeSet::new(); count],
+            out_of_memory: vec![0; count],
+            suspects: BTreeSet::new(),
+            engine_up: true,
             draining: false,
             leaving: false,
             advanced: false,
@@ -138,21 +152,24 @@ impl Scheduler {
                     suspect: false,
                     deaths: 0,
                 };
+                if self.repeated(&record, ticket, session, effects) {
+                    return;
+                }
                 effects.push_back(match self.submit(record, ticket, session, now) {
                     Ok(record) => Effect::Record(record),
                     Err(rejection) => Effect::Reject(ticket, rejection),
                 });
             }
             Input::Recorded(id) => {
-                let ticket = self.jobs.get_mut(&id).and_then(|job| job.ticket.take());
-                effects.extend(ticket.map(|ticket| Effect::Accept(ticket, id)));
+                let tickets = self.jobs.get_mut(&id).map(|job| std::mem::take(&mut job.tickets));
+                effects.extend(tickets.into_iter().flatten().map(|ticket| Effect::Accept(ticket, id)));
                 self.apply(id, &Event::Recorded, now, effects);
             }
             Input::RecordFailed(id, rejection) => {
                 if let Some(job) = self.forget(id) {
                     self.waiting[job.class] -= 1;
                     self.release_uid(job.record.uid, |held| held.waiting -= 1);
-                    effects.extend(job.ticket.map(|ticket| Effect::Reject(ticket, rejection)));
+                    effects.extend(job.tickets.into_iter().map(|ticket| Effect::Reject(ticket, rejection.clone())));
                 }
             }
             Input::Restore(jobs) => {
@@ -171,17 +188,19 @@ impl Scheduler {
             }
             Input::Stored(id, outcome) => self.apply(id, &Event::Finished(outcome), now, effects),
             Input::Finished(id, outcome, usage) => {
+                self.measured(id, usage);
                 match &outcome {
                     Outcome::Failed { kind: FailureKind::OutOfMemory(oom), .. } => {
+                        let oom = oom.clone();
                         let shape = self.jobs.get(&id).map(|job| job.shape);
                         let kept = shape
                             .and_then(|shape| self.footprints.learn_peak(&self.catalog, shape, oom.requested_bytes));
                         effects.extend(kept.map(Effect::Keep));
+                        return self.ran_out_of_memory(id, &oom, outcome, now, effects);
                     }
                     Outcome::Image { .. } | Outcome::Answers(_) => self.learn(id, usage, now, effects),
                     Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => {}
                 }
-                self.measured(id, usage);
                 self.apply(id, &Event::Finished(outcome), now, effects);
             }
             Input::Interrupted(id, usage) => {
@@ -196,17 +215,12 @@ impl Scheduler {
             }
             Input::Unloaded { class, model } => {
                 if let Some(model) = self.catalog.id_of(&model) {
-                    self.ledger.left(class, model);
+                    let freed_bytes = self.ledger.left(class, model);
+                    self.memory_freed(class, freed_bytes, now, effects);
                 }
             }
-            Input::EngineReady => {}
-            Input::EngineLost(_) => {
-                for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-                    self.apply(id, &Event::EngineLost, now, effects);
-                }
-                self.ledger.forget_models();
-                self.gates.iter_mut().flatten().for_each(|gate| gate.reset(now));
-            }
+            Input::EngineReady => self.engine_up = true,
+            Input::EngineLost(blame) => self.engine_lost(blame, now, effects),
             Input::Concluded(id) => self.apply(id, &Event::Concluded, now, effects),
             Input::Cancel(id) => self.apply(id, &Event::End(Ending::Cancelled), now, effects),
             Input::SessionClosed(session) => {
@@ -239,7 +253,7 @@ impl Scheduler {
 
     /// True if no lane holds a job and neither the journal nor the store owes anything.
     pub fn is_idle(&self) -> bool {
-        self.jobs.values().all(|job| job.state == State::Queued)
+        self.jobs.values().all(|job| matches!(job.state, State::Queued | State::BackingOff))
     }
 
     /// True if no new jobs are taken.

@@ -16,6 +16,10 @@ pub(crate) enum Timer {
     QueueTimeout(JobId),
     /// Its lane has worked on the job as long as it may.
     RunTimeout(JobId),
+    /// The job has backed off for long enough.
+    Retry(JobId),
+    /// The client of this job of an earlier run has not come back for it.
+    Reattach(JobId),
     /// The model of this class may have been idle for long enough to leave.
     KeepAlive(usize, ModelId),
 }

@@ -14,7 +14,7 @@ impl Scheduler {
     /// A job that is on record and has not ended.
     pub fn view(&self, id: JobId, now: Time) -> Option<JobView> {
         let job = self.jobs.get(&id).filter(|job| is_on_record(job))?;
-        Some(job.view(self.state_of(id, job), now))
+        Some(job.view(self.state_of(id, job, now), now))
     }
 
     /// The class of a live job, by its place in the plan.
@@ -42,9 +42,9 @@ impl Scheduler {
             name: class.name.clone(),
             queued: count(self.queues[index].len()),
             running: count(self.lanes.jobs(index).count()),
-            backing_off: 0,
+            backing_off: count(self.backing_off[index].len()),
             finished: self.finished[index],
-            out_of_memory: 0,
+            out_of_memory: self.out_of_memory[index],
             paused: self.paused[index],
             partition: self.ledger.view(index),
         });
@@ -85,13 +85,17 @@ impl Scheduler {
         }
     }
 
-    fn state_of(&self, id: JobId, job: &Job) -> JobState {
+    fn state_of(&self, id: JobId, job: &Job, now: Time) -> JobState {
         let running = |parked| JobState::Running { lane: job.lane, activity: job.activity, parked };
         match &job.state {
             State::Recording(_) => JobState::Queued { ahead: 0 },
             State::Queued => {
                 let place = self.order(job.class).iter().position(|other| *other == id);
                 JobState::Queued { ahead: count(place.unwrap_or(0)) }
+            }
+            State::BackingOff => {
+                let within_ms = job.retry_at.map_or(0, |at| at.since(now).div_ceil(1000));
+                JobState::BackingOff { retry: job.record.retries, within_ms }
             }
             State::Parked(_) => running(true),
             State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing => running(false),

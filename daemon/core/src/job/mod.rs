@@ -23,8 +23,8 @@ pub(crate) struct Job {
     /// What it needs memory and time by.
     pub(crate) shape: Shape,
     pub(crate) state: State,
-    /// Who waits for its acceptance.
-    pub(crate) ticket: Option<Ticket>,
+    /// Who waits for its acceptance: one, and whoever asked for the same with the same key meanwhile.
+    pub(crate) tickets: Vec<Ticket>,
     /// The connection it came by.
     pub(crate) session: Option<SessionId>,
     /// When it is worth nothing any more.
@@ -33,6 +33,12 @@ pub(crate) struct Job {
     pub(crate) queue_until: Option<Time>,
     /// When its lane must be done with it; known while it runs.
     pub(crate) run_until: Option<Time>,
+    /// When it is tried again at latest, while it backs off.
+    pub(crate) retry_at: Option<Time>,
+    /// Until when its client may come back for it.
+    pub(crate) reattach_until: Option<Time>,
+    /// What is to be freed before it is worth trying again, while it backs off.
+    pub(crate) lacking_bytes: u64,
     /// Its memory, exactly while it holds a lane.
     pub(crate) lease: Option<Lease>,
     /// The lane time its uid has been charged for the present attempt, in microseconds.
@@ -58,11 +64,14 @@ impl Job {
             class,
             shape,
             state,
-            ticket: None,
+            tickets: Vec::new(),
             session: None,
             deadline: None,
             queue_until: None,
             run_until: None,
+            retry_at: None,
+            reattach_until: None,
+            lacking_bytes: 0,
             lease: None,
             charged_us: 0,
             cold: false,
@@ -93,7 +102,7 @@ impl Job {
             run_us: self.clock.run_us(now),
             usage: Usage { parked_us, ..self.usage },
             retries: record.retries,
-            backoff_us: 0,
+            backoff_us: self.clock.backoff_us(now),
         }
     }
 
@@ -110,6 +119,8 @@ impl Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Waiting,
+    /// Waiting, too, but to be tried again.
+    BackingOff,
     Working,
     Parked,
     /// Nothing counts any more.
@@ -120,6 +131,7 @@ impl Phase {
     pub(crate) fn of(state: &State) -> Self {
         match state {
             State::Recording(_) | State::Queued => Self::Waiting,
+            State::BackingOff => Self::BackingOff,
             State::Launching(_) | State::Running(_) | State::Stopping(..) => Self::Working,
             State::Parked(_) => Self::Parked,
             State::Storing | State::Concluding(_) | State::Done(_) => Self::Over,
@@ -133,6 +145,7 @@ pub(crate) struct Clock {
     since: Time,
     phase: Phase,
     waited: u64,
+    backed_off: u64,
     worked: u64,
     /// Parked in attempts that are over, and in the present one.
     parked_before: u64,
@@ -143,7 +156,16 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new(now: Time) -> Self {
-        Self { since: now, phase: Phase::Waiting, waited: 0, worked: 0, parked_before: 0, parked: 0, worked_before: 0 }
+        Self {
+            since: now,
+            phase: Phase::Waiting,
+            waited: 0,
+            backed_off: 0,
+            worked: 0,
+            parked_before: 0,
+            parked: 0,
+            worked_before: 0,
+        }
     }
 
     /// From here on, time counts as `phase`.
@@ -151,6 +173,7 @@ impl Clock {
         let passed = now.since(self.since);
         match self.phase {
             Phase::Waiting => self.waited += passed,
+            Phase::BackingOff => self.backed_off += passed,
             Phase::Working => self.worked += passed,
             Phase::Parked => self.parked += passed,
             Phase::Over => {}
@@ -165,7 +188,12 @@ impl Clock {
     }
 
     pub(crate) fn wait_us(&self, now: Time) -> u64 {
-        self.waited + self.passed(Phase::Waiting, now)
+        self.waited + self.passed(Phase::Waiting, now) + self.backoff_us(now)
+    }
+
+    /// The part of the waiting that was backing off.
+    pub(crate) fn backoff_us(&self, now: Time) -> u64 {
+        self.backed_off + self.passed(Phase::BackingOff, now)
     }
 
     /// Time on lanes, parked or not.
@@ -186,7 +214,7 @@ impl Clock {
     pub(crate) fn parked_us(&self, now: Time) -> u64 {
         match self.phase {
             Phase::Working | Phase::Parked => self.parked + self.passed(Phase::Parked, now),
-            Phase::Waiting | Phase::Over => 0,
+            Phase::Waiting | Phase::BackingOff | Phase::Over => 0,
         }
     }
 

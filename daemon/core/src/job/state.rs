@@ -6,8 +6,11 @@
 //!     │                  │ └─cancel|expire───┼──────────────┼─┼─┼─┼────────────────────────────────┤
 //!     │                  │                   │              │ │ │ └parked→ Parked                  │
 //!     │                  │                   │              │ │ └──resumed─┘ │                     │
-//!     │                  └─interrupted|──────┴──────────────┼─┴──────────────┘                     │
-//!     │                    engine lost                      ▼                                      │
+//!     │                  ├─interrupted|──────┴──────────────┼─┴──────────────┘                     │
+//!     │                  │ engine lost                      │ │                                    │
+//!     │                  └─retry─ BackingOff ◀─back off─────┼─┘                                    │
+//!     │                                 └─cancel|expire─────┼──────────────────────────────────────┤
+//!     │                                                     ▼                                      │
 //!     └─recorded, if cancelled or expired meanwhile      Stopping ─interrupted|finished────────────┘
 //! ```
 
@@ -28,6 +31,8 @@ pub enum State {
     Running(LaneId),
     /// On a lane, at a yield point, while lighter work runs.
     Parked(LaneId),
+    /// Ran out of memory, and waits to be queued again: until memory is freed, or its time has come.
+    BackingOff,
     /// On a lane that has been asked to leave it.
     Stopping(LaneId, Ending),
     /// Its lane is done; what it made is being stored.
@@ -62,14 +67,19 @@ impl State {
     pub fn lane(&self) -> Option<LaneId> {
         match self {
             Self::Launching(lane) | Self::Running(lane) | Self::Parked(lane) | Self::Stopping(lane, _) => Some(*lane),
-            Self::Recording(_) | Self::Queued | Self::Storing | Self::Concluding(_) | Self::Done(_) => None,
+            Self::Recording(_)
+            | Self::Queued
+            | Self::BackingOff
+            | Self::Storing
+            | Self::Concluding(_)
+            | Self::Done(_) => None,
         }
     }
 
     /// True while it takes a place in its class's queue.
     pub fn is_waiting(&self) -> bool {
         match self {
-            Self::Recording(_) | Self::Queued => true,
+            Self::Recording(_) | Self::Queued | Self::BackingOff => true,
             Self::Launching(_)
             | Self::Running(_)
             | Self::Parked(_)

@@ -25,6 +25,10 @@ pub enum Event {
     Finished(Outcome),
     /// The lane left it at a yield point.
     Interrupted,
+    /// Its lane left it because it ran out of memory; it shall be tried again.
+    BackOff,
+    /// The time has come to try it again.
+    Retry,
     /// The engine died under it.
     EngineLost,
     /// It shall end.
@@ -59,12 +63,14 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Made
             | Event::Finished(_)
             | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
             | Event::Concluded => Impossible,
         },
         State::Queued => match event {
             Event::Assigned(lane) => To(State::Launching(*lane)),
             Event::End(ending) => To(State::Concluding(ending.outcome())),
-            // Its turn came, and it was found that it can never run.
+            // Its turn came, and it was found that it can never run, or must not.
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::EngineLost => Ignore,
             Event::Recorded
@@ -73,6 +79,23 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Resumed
             | Event::Made
             | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
+            | Event::Concluded => Impossible,
+        },
+        State::BackingOff => match event {
+            Event::Retry => To(State::Queued),
+            Event::End(ending) => To(State::Concluding(ending.outcome())),
+            Event::EngineLost => Ignore,
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Finished(_)
+            | Event::Interrupted
+            | Event::BackOff
             | Event::Concluded => Impossible,
         },
         State::Launching(lane) => match event {
@@ -81,17 +104,28 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
-            Event::Recorded | Event::Assigned(_) | Event::Parked | Event::Resumed | Event::Made | Event::Concluded => {
-                Impossible
-            }
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::BackOff
+            | Event::Retry
+            | Event::Concluded => Impossible,
         },
         State::Running(lane) => match event {
             Event::Parked => To(State::Parked(*lane)),
             Event::Made => To(State::Storing),
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
+            Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
-            Event::Recorded | Event::Assigned(_) | Event::Started | Event::Resumed | Event::Concluded => Impossible,
+            Event::Recorded
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Resumed
+            | Event::Retry
+            | Event::Concluded => Impossible,
         },
         State::Parked(lane) => match event {
             Event::Resumed => To(State::Running(*lane)),
@@ -103,15 +137,17 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Parked
             | Event::Made
             | Event::Finished(_)
+            | Event::BackOff
+            | Event::Retry
             | Event::Concluded => Impossible,
         },
         State::Stopping(_, ending) => match event {
             // Finished beats cancelled: the work is done, so its owner gets it.
             Event::Made => To(State::Storing),
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
-            Event::Interrupted | Event::EngineLost => To(State::Concluding(ending.outcome())),
+            Event::Interrupted | Event::BackOff | Event::EngineLost => To(State::Concluding(ending.outcome())),
             Event::Started | Event::Parked | Event::Resumed | Event::End(_) => Ignore,
-            Event::Recorded | Event::Assigned(_) | Event::Concluded => Impossible,
+            Event::Recorded | Event::Assigned(_) | Event::Retry | Event::Concluded => Impossible,
         },
         State::Storing => match event {
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
@@ -123,6 +159,8 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Resumed
             | Event::Made
             | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
             | Event::Concluded => Impossible,
         },
         State::Concluding(outcome) => match event {
@@ -135,7 +173,9 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Resumed
             | Event::Made
             | Event::Finished(_)
-            | Event::Interrupted => Impossible,
+            | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry => Impossible,
         },
         State::Done(_) => match event {
             Event::End(_) | Event::EngineLost => Ignore,
@@ -147,6 +187,8 @@ pub fn next(state: &State, event: &Event) -> Next {
             | Event::Made
             | Event::Finished(_)
             | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
             | Event::Concluded => Impossible,
         },
     }
@@ -167,6 +209,7 @@ mod tests {
             State::Recording(None),
             State::Recording(Some(Ending::Expired(TimeLimit::Deadline))),
             State::Queued,
+            State::BackingOff,
             State::Launching(lane),
             State::Running(lane),
             State::Parked(lane),
@@ -187,6 +230,8 @@ mod tests {
             Event::Made,
             Event::Finished(Outcome::Answers(Vec::new())),
             Event::Interrupted,
+            Event::BackOff,
+            Event::Retry,
             Event::EngineLost,
             Event::End(Ending::Cancelled),
             Event::Concluded,

@@ -1,6 +1,6 @@
 //! How jobs end: by themselves, cancelled in every state, with their connection, with the engine.
 
-use gpusched_core::{Effect, Input, SessionId};
+use gpusched_core::{Blame, Effect, Input, SessionId};
 use gpusched_shared::{Activity, FailureKind, JobId, JobState, Outcome, Update, Usage};
 
 use crate::shell::{ANN, Shell, answers, ask, usage};

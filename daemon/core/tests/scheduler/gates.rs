@@ -1,6 +1,6 @@
 //! When heavy work makes way.
 
-use gpusched_core::{Class, Effect, GateRule, Input, Plan, Policy};
+use gpusched_core::{Blame, Class, Effect, GateRule, Input, Plan, Policy};
 use gpusched_shared::{Activity, JobId, Usage};
 
 use crate::shell::{ANN, Shell, answers, ask, heavy_and_light, model, paint};

@@ -269,6 +269,9 @@ fn a_launch_says_what_the_job_may_use_and_whether_to_flush() {
                 | Effect::Conclude { .. }
                 | Effect::Amend(_)
                 | Effect::Keep(_)
+                | Effect::AttemptEnded { .. }
+                | Effect::BackOff { .. }
+                | Effect::Flush { .. }
                 | Effect::Advanced
                 | Effect::Tell(..) => None,
             });

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
-use gpusched_core::{Effect, Input, LaneId, Scheduler, SessionId, Ticket, Time};
+use gpusched_core::{Blame, Effect, Input, LaneId, Scheduler, SessionId, Ticket, Time};
 use gpusched_shared::{FailureKind, JobId, JobSpec, OutOfMemory, Outcome, Uid, Usage};
 
 /// How long weights take to come and to go.
@@ -105,7 +105,8 @@ impl Mill {
         self.number += 1;
         let ticket = Ticket(self.number);
         let (session, model) = (SessionId(u64::from(uid)), spec.model.clone().unwrap_or_default());
-        let submit = Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached: false, key: None, unix_ms: 0 };
+        let submit =
+            Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached: false, key: None, unix_ms: 0 };
         self.draft = Some(Job { uid, model, work, launched: None, worked_us: 0, cancelled: false, outcome: None });
         self.input(submit);
         let id = self.jobs.keys().next_back().copied();
@@ -267,6 +268,9 @@ impl Mill {
             | Effect::Reject(..)
             | Effect::Amend(_)
             | Effect::Keep(_)
+            | Effect::AttemptEnded { .. }
+            | Effect::BackOff { .. }
+            | Effect::Flush { .. }
             | Effect::Advanced
             | Effect::Tell(..) => {}
         }

@@ -5,7 +5,7 @@ use gpusched_shared::{FailureKind, JobId, JobSpec, Outcome, TaskKind, TimeLimit}
 
 use crate::shell::{ANN, Shell, ask, model, paint, prior};
 
-fn record(id: u64, spec: JobSpec) -> JobRecord {
+pub(crate) fn record(id: u64, spec: JobSpec) -> JobRecord {
     let class = "of an earlier configuration".to_owned();
     JobRecord {
         id: JobId(id),
@@ -16,6 +16,10 @@ fn record(id: u64, spec: JobSpec) -> JobRecord {
         attached: false,
         submitted_unix_ms: 0,
         attempts: 1,
+        key: None,
+        retries: 0,
+        suspect: false,
+        deaths: 0,
     }
 }
 
@@ -29,7 +33,9 @@ fn shell() -> Shell {
 fn what_had_not_ended_runs_again() {
     let mut shell = shell();
     let jobs = [record(5, ask("m")), record(6, ask("m")), record(7, prior(3, ask("m")))];
-    shell.input(Input::Restore(jobs.map(|record| Unfinished { record, age_ms: 1000 }).to_vec()));
+    shell.input(Input::Restore(
+        jobs.map(|record| Unfinished { record, age_ms: 1000, retry_in_ms: None, damage: None }).to_vec(),
+    ));
     assert_eq!(shell.running(), [JobId(7)], "in the order that they would have had");
     let view = shell.scheduler.view(JobId(7), shell.now).expect("it is there");
     assert_eq!((view.class.as_str(), view.attempts), ("light", 2));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::take;
 
 use gpusched_core::{
-    Catalog, Class, Effect, Input, JobRecord, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
+    Catalog, Class, Effect, Input, JobRecord, Key, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
 };
 use gpusched_shared::{
     Declared, ImageSpec, JobId, JobSpec, ModelInfo, Outcome, Reason, Rejection, Size, Task, TaskKind, Uid, Update,
@@ -26,8 +26,8 @@ pub(crate) struct Shell {
     pub(crate) journal_is_held: bool,
     writes: Vec<Input>,
     next_ticket: u64,
-    /// The submission that waits for its answer, and the answer.
-    answer: Option<Result<JobId, Rejection>>,
+    /// What submissions were answered.
+    pub(crate) answers: Vec<Result<JobId, Rejection>>,
     /// What jobs were launched, in order.
     pub(crate) launched: Vec<JobId>,
     /// Where the jobs on lanes are.
@@ -100,7 +100,7 @@ impl Shell {
             journal_is_held: false,
             writes: Vec::new(),
             next_ticket: 1,
-            answer: None,
+            answers: Vec::new(),
             launched: Vec::new(),
             lanes: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -132,16 +132,25 @@ impl Shell {
 
     /// `None` if there is no answer yet.
     pub(crate) fn submit_as(&mut self, uid: Uid, spec: JobSpec, attached: bool) -> Option<Result<JobId, Rejection>> {
+        self.answers.clear();
+        self.hand_in(uid, spec, attached, None);
+        self.answers.pop()
+    }
+
+    /// A submission that may be repeated.
+    pub(crate) fn submit_keyed(&mut self, uid: Uid, spec: JobSpec, attached: bool, key: Key) {
+        self.hand_in(uid, spec, attached, Some(key));
+    }
+
+    fn hand_in(&mut self, uid: Uid, spec: JobSpec, attached: bool, key: Option<Key>) {
         let (ticket, session) = (Ticket(self.next_ticket), self.session);
         self.next_ticket += 1;
-        self.answer = None;
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key: None, unix_ms });
-        self.answer.take()
+        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key, unix_ms });
     }
 
     pub(crate) fn restore(&mut self, record: JobRecord, age_ms: u64) {
-        self.input(Input::Restore(vec![Unfinished { record, age_ms }]));
+        self.input(Input::Restore(vec![Unfinished { record, age_ms, retry_in_ms: None, damage: None }]));
     }
 
     pub(crate) fn input(&mut self, input: Input) {
@@ -165,8 +174,8 @@ impl Shell {
         for effect in self.scheduler.handle(input, self.now) {
             match &effect {
                 Effect::Record(record) => self.writes.push(Input::Recorded(record.id)),
-                Effect::Accept(_, job) => self.answer = Some(Ok(*job)),
-                Effect::Reject(_, rejection) => self.answer = Some(Err(rejection.clone())),
+                Effect::Accept(_, job) => self.answers.push(Ok(*job)),
+                Effect::Reject(_, rejection) => self.answers.push(Err(rejection.clone())),
                 Effect::Launch { job, lane, .. } => {
                     assert!(!self.lanes.values().any(|taken| taken == lane), "{lane:?} is free");
                     self.lanes.insert(*job, *lane);
@@ -182,6 +191,9 @@ impl Shell {
                 | Effect::Evict { .. }
                 | Effect::Amend(_)
                 | Effect::Keep(_)
+                | Effect::AttemptEnded { .. }
+                | Effect::BackOff { .. }
+                | Effect::Flush { .. }
                 | Effect::Advanced
                 | Effect::Tell(..) => {}
             }

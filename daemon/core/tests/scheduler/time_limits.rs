@@ -1,6 +1,6 @@
 //! Deadlines, queue timeouts and run timeouts.
 
-use gpusched_core::{Input, Time};
+use gpusched_core::{Blame, Input, Time};
 use gpusched_shared::{JobSpec, Outcome, TimeLimit};
 
 use crate::shell::{ANN, Shell, ask};
