@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use gpusched_core::{Input, JobRecord, Measurement, Time, Unfinished};
-use gpusched_shared::{JobId, Outcome, Rejection};
+use gpusched_core::{Input, JobRecord, Key, Measurement, Time, Unfinished};
+use gpusched_shared::{JobId, Outcome, Rejection, Uid};
 
 /// What survives the death of the daemon, and what is on its way there.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct Disk {
     pub(crate) records: BTreeMap<JobId, JobRecord>,
     pub(crate) outcomes: BTreeMap<JobId, Outcome>,
     pub(crate) measurements: Vec<Measurement>,
+    /// When jobs that back off are tried again.
+    retries: BTreeMap<JobId, Time>,
     writes: VecDeque<Write>,
 }
 
@@ -19,6 +21,8 @@ pub(crate) struct Disk {
 pub(crate) enum Write {
     Record(JobRecord),
     Amend(JobRecord),
+    Attempt(JobId),
+    BackOff(JobId, Time),
     Outcome(JobId, Outcome),
 }
 
@@ -50,6 +54,14 @@ impl Disk {
                 self.records.insert(record.id, record);
                 None
             }
+            Write::Attempt(job) => {
+                self.retries.remove(&job);
+                None
+            }
+            Write::BackOff(job, at) => {
+                self.retries.insert(job, at);
+                None
+            }
             Write::Outcome(job, outcome) => {
                 assert!(self.records.contains_key(&job), "job {job} was on record before it ended");
                 assert!(self.outcomes.insert(job, outcome).is_none(), "job {job} ends once");
@@ -63,7 +75,22 @@ impl Disk {
         self.writes.clear();
         let unfinished = self.records.values().filter(|record| !self.outcomes.contains_key(&record.id)).cloned();
         let age_ms = |record: &JobRecord| now.0 / 1000 - record.submitted_unix_ms;
-        unfinished.map(|record| Unfinished { age_ms: age_ms(&record), record }).collect()
+        let retry_in_ms = |id| self.retries.get(&id).map(|at: &Time| at.since(now) / 1000);
+        unfinished
+            .map(|record| Unfinished {
+                age_ms: age_ms(&record),
+                retry_in_ms: retry_in_ms(record.id),
+                damage: None,
+                record,
+            })
+            .collect()
+    }
+
+    /// Whether a job of this owner with a key of this name has ended.
+    pub(crate) fn has_ended(&self, uid: Uid, key: &Key) -> bool {
+        let named = |record: &&JobRecord| record.key.as_ref().is_some_and(|known| known.name == key.name);
+        let theirs = self.records.values().filter(|record| record.uid == uid).filter(named);
+        theirs.into_iter().any(|record| self.outcomes.contains_key(&record.id))
     }
 
     /// A number that no job on record has.

@@ -83,6 +83,10 @@ impl Engine {
         self.lanes.values().map(|on_lane| on_lane.job)
     }
 
+    pub(crate) fn lanes_and_jobs(&self) -> impl Iterator<Item = (LaneId, JobId)> {
+        self.lanes.iter().map(|(lane, on_lane)| (*lane, on_lane.job))
+    }
+
     pub(crate) fn class_of(&self, lane: LaneId) -> usize {
         self.classes[lane.0]
     }

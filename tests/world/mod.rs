@@ -7,8 +7,8 @@ mod setting;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use gpusched_core::{Effect, Input, Plan, Policy, Scheduler, SessionId, Ticket, Time};
-use gpusched_shared::{JobId, JobSpec, Rejection, Uid, Update};
+use gpusched_core::{Blame, Effect, Input, Key, LaneId, Plan, Policy, Scheduler, SessionId, Ticket, Time};
+use gpusched_shared::{FailureKind, JobId, JobSpec, Outcome, Rejection, Uid, Update};
 
 use disk::{Disk, Write};
 use engine::Engine;
@@ -37,6 +37,13 @@ pub(crate) struct World {
     paused: Vec<bool>,
     draining: bool,
     leaving: bool,
+    engine_down: bool,
+    /// Keys of jobs that have not ended, by their owners and names.
+    keys: BTreeMap<(Uid, String), (Key, JobId)>,
+    /// How often the engine certainly died of a job.
+    deaths: BTreeMap<JobId, u32>,
+    /// Jobs that were on lanes when it died, and may be to blame.
+    suspects: BTreeSet<JobId>,
     log: Vec<String>,
 }
 
@@ -60,6 +67,10 @@ impl World {
             accepted: Vec::new(),
             draining: false,
             leaving: false,
+            engine_down: false,
+            keys: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             log: Vec::new(),
         };
         (0..CLIENTS).for_each(|_| world.connect());
@@ -91,11 +102,10 @@ impl World {
                 self.draining = self.rng.u32(0..3) == 0;
                 self.input(Input::Drain(self.draining));
             }
-            930..984 => self.input(Input::Tick),
+            930..960 => self.input(Input::Tick),
+            960..984 => self.restart_engine(),
             984..990 => {
-                self.engine.die();
-                self.input(Input::EngineLost(Blame::Nobody));
-                self.input(Input::EngineReady);
+                self.lose_engine();
             }
             990..991 => {
                 self.leaving = true;
@@ -118,6 +128,7 @@ impl World {
                 break;
             }
             self.now = self.now.after(self.rng.u64(0..50_000));
+            self.restart_engine();
             self.errand();
             self.move_a_lane();
             self.input(Input::Tick);
@@ -158,13 +169,57 @@ impl World {
         let spec = setting::in_a_hurry(&mut self.rng, spec);
         let (session, uid) = self.clients[self.rng.usize(0..self.clients.len())];
         let attached = self.rng.bool();
-        self.submit_by(uid, session, spec, attached);
+        let key = (self.rng.u32(0..3) == 0).then(|| setting::key(&mut self.rng));
+        self.submit_by(uid, session, spec, attached, key);
     }
 
-    fn submit_by(&mut self, uid: Uid, session: SessionId, spec: JobSpec, attached: bool) {
+    fn submit_by(&mut self, uid: Uid, session: SessionId, spec: JobSpec, attached: bool, key: Option<Key>) {
         let ticket = Ticket(self.rng.u64(..));
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key: None, unix_ms });
+        if let Some(key) = &key {
+            if self.disk.has_ended(uid, key) {
+                // The shell answers from the journal.
+                return;
+            }
+            if let Some((known, job)) = self.keys.get(&(uid, key.name.clone()))
+                && known == key
+            {
+                self.attached.remove(job);
+                self.attached.extend(attached.then_some((*job, session)));
+            }
+        }
+        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key, unix_ms });
+    }
+
+    /// The engine dies, of something on its lanes or of something else.
+    fn lose_engine(&mut self) {
+        if std::mem::replace(&mut self.engine_down, true) {
+            return;
+        }
+        let on_lanes: Vec<(LaneId, JobId)> = self.engine.lanes_and_jobs().collect();
+        let lane = self.rng.choice(on_lanes.iter().map(|(lane, _)| *lane));
+        let blame = match (self.rng.u32(0..3), lane) {
+            (0, _) | (1, None) => Blame::Nobody,
+            (1, Some(lane)) => Blame::Lane(lane),
+            (_, _) => Blame::Everyone,
+        };
+        for (lane, job) in &on_lanes {
+            let (suspect, certain) = match blame {
+                Blame::Nobody => (false, false),
+                Blame::Everyone => (true, on_lanes.len() == 1),
+                Blame::Lane(stuck) => (stuck == *lane, stuck == *lane),
+            };
+            self.suspects.extend(suspect.then_some(*job));
+            *self.deaths.entry(*job).or_default() += u32::from(certain);
+        }
+        self.engine.die();
+        self.input(Input::EngineLost(blame));
+    }
+
+    fn restart_engine(&mut self) {
+        if std::mem::take(&mut self.engine_down) {
+            self.input(Input::EngineReady);
+        }
     }
 
     fn cancel(&mut self, job: JobId) {
@@ -223,8 +278,12 @@ impl World {
         self.clients.clear();
         (0..CLIENTS).for_each(|_| self.connect());
         self.paused.fill(false);
-        (self.draining, self.leaving) = (false, false);
+        (self.draining, self.leaving, self.engine_down) = (false, false, false);
+        self.deaths = self.disk.records.values().map(|record| (record.id, record.deaths)).collect();
+        self.suspects = self.disk.records.values().filter(|record| record.suspect).map(|record| record.id).collect();
         self.jobs.retain(|job, _| self.disk.records.contains_key(job));
+        let outcomes = &self.disk.outcomes;
+        self.keys.retain(|_, (_, job)| self.disk.records.contains_key(job) && !outcomes.contains_key(job));
         self.next_number = self.disk.next_id().0;
         self.scheduler = Scheduler::new(self.plan.clone(), setting::catalog(), self.disk.next_id());
         self.scheduler.recall(&self.disk.measurements);
@@ -234,6 +293,13 @@ impl World {
 
     fn input(&mut self, input: Input) {
         self.log.push(format!("{:?} {input:?}", self.now));
+        match &input {
+            Input::Made(job, _) | Input::Finished(job, ..) => {
+                self.suspects.remove(job);
+            }
+            Input::RecordFailed(job, _) => self.keys.retain(|_, (_, of)| of != job),
+            _ => {}
+        }
         let session = if let Input::Submit { session, .. } = &input { Some(*session) } else { None };
         for effect in self.scheduler.handle(input, self.now) {
             self.log.push(format!("    {effect:?}"));
@@ -251,6 +317,12 @@ impl World {
                 // A number that never got on record may be given again after a death.
                 self.attached.remove(&record.id);
                 self.attached.extend(session.filter(|_| record.attached).map(|session| (record.id, session)));
+                if let Some(key) = &record.key {
+                    let before = self.keys.insert((record.uid, key.name.clone()), (key.clone(), record.id));
+                    assert_eq!(before, None, "one job for one key");
+                }
+                self.deaths.remove(&record.id);
+                self.suspects.remove(&record.id);
                 self.jobs.insert(record.id, (record.uid, self.now));
                 self.next_number = record.id.0 + 1;
                 self.disk.write(Write::Record((*record).clone()));
@@ -262,7 +334,14 @@ impl World {
             Effect::Reject(_, rejection) => {
                 assert!(rejection != Rejection::Draining || self.draining || self.leaving, "{rejection}");
             }
-            Effect::Launch { job, lane, record, lease_bytes, .. } => {
+            Effect::Launch { job, attempt, lane, record, lease_bytes, .. } => {
+                assert!(!self.engine_down, "job {job} has an engine");
+                assert!(self.deaths.get(&job).is_none_or(|deaths| *deaths < 2), "job {job} is not run again");
+                let beside: Vec<JobId> = self.engine.on_lanes().collect();
+                let suspect = beside.iter().chain([&job]).any(|job| self.suspects.contains(job));
+                assert!(!suspect || beside.is_empty(), "a suspect runs alone");
+                assert_eq!(record.attempts.max(attempt), attempt, "attempts are counted on");
+                self.disk.write(Write::Attempt(job));
                 assert!(!self.cancelled.contains(&job), "cancelled job {job} does not start");
                 let session = self.attached.get(&job);
                 let connected = |session| self.clients.iter().any(|(open, _)| open == session);
@@ -273,10 +352,14 @@ impl World {
             Effect::Stop(job) => self.engine.stop(job),
             Effect::Gate { class, closed } => self.engine.set_gate(class, closed),
             Effect::Evict { class, model } => self.engine.evict(class, model),
-            Effect::Conclude { job, outcome, wait_us, run_us, usage } => {
+            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage } => {
                 let (_, came) = self.jobs[&job];
                 assert!(wait_us + run_us <= self.now.since(came), "job {job} was nowhere twice");
                 assert!(usage.parked_us <= run_us, "job {job} was parked on a lane");
+                assert!(backoff_us <= wait_us, "job {job} waited while it backed off");
+                if let Outcome::Failed { kind: FailureKind::Quarantined { deaths }, .. } = outcome {
+                    assert_eq!((deaths, self.deaths.get(&job)), (2, Some(&2)), "job {job} is quarantined for a reason");
+                }
                 self.disk.write(Write::Outcome(job, outcome));
             }
             Effect::Amend(record) => self.disk.write(Write::Amend((*record).clone())),
@@ -284,8 +367,13 @@ impl World {
             Effect::Tell(job, Update::Done(view)) => {
                 assert_eq!(view.id, job);
                 assert!(self.disk.outcomes.contains_key(&job), "nobody hears of an outcome before it is durable");
+                self.keys.retain(|_, (_, of)| *of != job);
             }
-            Effect::Tell(..) | Effect::Advanced => {}
+            Effect::BackOff { job, retry, within_ms } => {
+                assert!((1..=self.plan.retry.budget).contains(&retry), "job {job} keeps to its budget");
+                self.disk.write(Write::BackOff(job, self.now.after_ms(within_ms)));
+            }
+            Effect::AttemptEnded { .. } | Effect::Flush { .. } | Effect::Tell(..) | Effect::Advanced => {}
         }
     }
 

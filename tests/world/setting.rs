@@ -1,8 +1,8 @@
 //! What the world is made of: classes, models and jobs, drawn so that everything is scarce.
 
 use fastrand::Rng;
-use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, Policy, Route};
-use gpusched_shared::{Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
+use gpusched_core::{Catalog, Class, FlushRule, GateRule, Key, Plan, Policy, Retry, Route};
+use gpusched_shared::{BlobHash, Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
 
 /// Models for pictures, of which one or two fit into their partition, and models for questions.
 const PAINTERS: [&str; 3] = ["painter-a", "painter-b", "painter-c"];
@@ -35,6 +35,14 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
     let routes = vec![Route::of_task(TaskKind::Txt2Img, "heavy"), Route::of_task(TaskKind::Vqa, "light")];
     let mut plan = Plan::new(vec![heavy, light], routes).expect("a valid plan");
     plan.policy = if rng.u32(0..8) == 0 { Policy::Fifo } else { Policy::MultiQueue };
+    plan.retry = Retry {
+        base_ms: rng.u64(0..100),
+        factor_milli: rng.u64(1000..3000),
+        ceiling_ms: rng.u64(0..300),
+        budget: rng.u32(0..4),
+        seed: rng.u64(..),
+    };
+    plan.reattach_grace_ms = rng.choice([0, 100]).unwrap_or_default();
     for quota in
         [&mut plan.quotas.queued_per_uid, &mut plan.quotas.running_per_uid, &mut plan.quotas.jobs_per_connection]
     {
@@ -78,6 +86,11 @@ pub(crate) fn heavy(rng: &mut Rng) -> JobSpec {
 pub(crate) fn light(rng: &mut Rng) -> JobSpec {
     let model = rng.choice(ANSWERERS).map(str::to_owned);
     JobSpec { model, ..JobSpec::new(Task::Vqa(VqaSpec { question: "what?".to_owned(), top: 1 })) }
+}
+
+/// One of a few keys, with one of two requests behind it.
+pub(crate) fn key(rng: &mut Rng) -> Key {
+    Key { name: format!("k{}", rng.u32(0..6)), fingerprint: BlobHash([rng.u8(0..2); 32]) }
 }
 
 /// The same with a priority, and some with limits on its time.

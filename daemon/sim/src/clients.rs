@@ -9,6 +9,9 @@ use crate::random::Random;
 use crate::scenario::{FaultSpec, Scenario, Seconds};
 use crate::stretch::Stall;
 
+/// Attempts of one job that may run out of memory.
+const OOMS: u32 = 1000;
+
 /// Everything about a job that is left to chance. It is drawn from the seed, the job's stream and its place therein, so
 /// that it is the same under every policy.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +74,7 @@ impl Clients {
                     run_us: 0,
                     yields: kind.yields(),
                     stall: None,
+                    ooms: 0,
                     oom_at: None,
                 },
                 submitted: 0,
@@ -106,18 +110,25 @@ impl Clients {
             (false, false) => None,
         };
         let attached = matches!(quit, Some(Quit::Vanish { .. }));
+        let journal_fails = random.chance(faults.journal);
+        let (record_us, conclude_us) = (random.within(self.journal_us), random.within(self.journal_us));
+        let mut ooms = u32::from(runs_out);
+        while runs_out && ooms < OOMS && random.chance(faults.oom) {
+            ooms += 1;
+        }
         let draw = Draw {
             // A job with a single yield point, its end, has none at which it could run out.
             work: Work {
                 run_us,
                 stall: stalls.then_some(stall),
+                ooms,
                 oom_at: (runs_out && work.yields > 1).then_some(oom_at),
                 ..*work
             },
             quit,
-            journal_fails: random.chance(faults.journal),
-            record_us: random.within(self.journal_us),
-            conclude_us: random.within(self.journal_us),
+            journal_fails,
+            record_us,
+            conclude_us,
         };
         let input = Input::Submit {
             ticket: Ticket(self.submitted),

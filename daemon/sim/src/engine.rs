@@ -34,7 +34,9 @@ pub(crate) struct Work {
     pub(crate) run_us: u64,
     pub(crate) yields: u64,
     pub(crate) stall: Option<Stall>,
-    /// The yield point at which it finds that it lacks memory.
+    /// How many of its attempts, from the first, find that they lack memory.
+    pub(crate) ooms: u32,
+    /// The yield point at which they do.
     pub(crate) oom_at: Option<u64>,
 }
 

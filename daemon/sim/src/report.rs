@@ -46,6 +46,8 @@ pub struct ClassReport {
     pub flushes: u64,
     /// Jobs that ended with a result.
     pub done: u64,
+    /// How often one ran out of memory, to be tried again or to fail.
+    pub out_of_memory: u64,
     /// Jobs that failed.
     pub failed: u64,
     /// Jobs that were cancelled, or whose clients went away.
@@ -130,6 +132,7 @@ impl ClassReport {
         write!(f, " and {} of {} at once", size(self.peak_bytes), size(self.cap_bytes))?;
         for (what, count) in [
             ("flushes", self.flushes),
+            ("times out of memory", self.out_of_memory),
             ("failed", self.failed),
             ("cancelled", self.cancelled),
             ("expired", self.expired),

@@ -106,8 +106,9 @@ impl Tally {
         }
     }
 
-    /// `refusals` says how often gates stayed open because a minimum share was due, by class.
-    pub(crate) fn report(self, partitions: &[Partition], refusals: &[(usize, u64)]) -> Report {
+    /// `refusals` says how often gates stayed open because a minimum share was due, `ooms` how often memory ran out, by
+    /// class.
+    pub(crate) fn report(self, partitions: &[Partition], refusals: &[(usize, u64)], ooms: &[u64]) -> Report {
         let done: u64 = self.classes.iter().map(|counts| counts.latency.summary().count).sum();
         let makespan_us = self.done_at.0;
         let per_second = if makespan_us == 0 { 0.0 } else { done as f64 / (makespan_us as f64 / 1e6) };
@@ -119,6 +120,7 @@ impl Tally {
                 launched: counts.launched,
                 flushes: counts.flushes,
                 done: counts.latency.summary().count,
+                out_of_memory: ooms.get(index).copied().unwrap_or(0),
                 failed: counts.failed,
                 cancelled: counts.cancelled,
                 expired: counts.expired,

@@ -12,7 +12,7 @@ use gpusched_shared::{JobId, JobState, Outcome, Rejection, Update};
 
 use crate::arrivals::Arrivals;
 use crate::clients::{Clients, Draw, Quit};
-use crate::engine::{Alarm, Engine, Model, Outbox, picture};
+use crate::engine::{Alarm, Engine, Model, Outbox, Work, picture};
 use crate::partition::Partition;
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -35,6 +35,7 @@ enum Event {
     Cancel(JobId),
     Vanish(SessionId),
     EngineLoss,
+    EngineBack,
 }
 
 /// A job that has not ended.
@@ -53,6 +54,8 @@ struct Losses {
     left: u32,
     /// The mean time between two, in microseconds.
     mean_us: f64,
+    /// From a death to a fresh engine, likewise.
+    restart_us: u64,
     random: Random,
 }
 
@@ -99,6 +102,7 @@ impl<'a> World<'a> {
             losses: Losses {
                 left: faults.engine_losses,
                 mean_us: faults.engine_loss_every_s.us() as f64,
+                restart_us: faults.engine_restart_s.us(),
                 random: Random::of(scenario.seed, u64::MAX - 1),
             },
             tally: Tally::of(scenario, policy),
@@ -140,7 +144,8 @@ impl<'a> World<'a> {
             self.tally.violation(impossible);
         }
         let refusals: Vec<(usize, u64)> = self.scheduler.refusals().collect();
-        self.tally.report(self.engine.partitions(), &refusals)
+        let ooms: Vec<u64> = self.scheduler.classes().iter().map(|class| class.out_of_memory).collect();
+        self.tally.report(self.engine.partitions(), &refusals, &ooms)
     }
 
     fn is_over(&self) -> bool {
@@ -185,7 +190,11 @@ impl<'a> World<'a> {
                 }
                 self.engine.lose();
                 self.tally.engine_lost();
-                self.tell(Input::EngineLost(Blame::Nobody));
+                self.tell(Input::EngineLost(Blame::Everyone));
+                let restart_us = self.losses.restart_us;
+                self.later(restart_us, Event::EngineBack);
+            }
+            Event::EngineBack => {
                 self.tell(Input::EngineReady);
                 self.plan_engine_loss();
             }
@@ -226,7 +235,7 @@ impl<'a> World<'a> {
                     }
                     None => self.tally.violation(format!("nobody asked, and yet: {rejection}")),
                 },
-                Effect::Launch { job, lane, flush, .. } => self.launch(job, lane, flush),
+                Effect::Launch { job, attempt, lane, flush, .. } => self.launch(job, attempt, lane, flush),
                 Effect::Stop(id) => self.engine.stop(id, self.now, &mut self.out),
                 Effect::Gate { class, closed } => self.engine.gate(class, closed, self.now, &mut self.out),
                 Effect::Evict { class, model } => self.engine.unload(class, &model, &mut self.out),
@@ -264,7 +273,7 @@ impl<'a> World<'a> {
         self.jobs.insert(id, job);
     }
 
-    fn launch(&mut self, id: JobId, lane: LaneId, flush: bool) {
+    fn launch(&mut self, id: JobId, attempt: u32, lane: LaneId, flush: bool) {
         let Some(job) = self.jobs.get(&id) else {
             return self.tally.violation(format!("job {id} was launched after its end"));
         };
@@ -273,7 +282,9 @@ impl<'a> World<'a> {
             self.tally.violation(format!("job {id} was launched before it was on record"));
         }
         self.tally.launched(class, flush);
-        self.engine.run(id, lane, job.draw.work, self.now, &mut self.out);
+        let work = job.draw.work;
+        let work = Work { oom_at: work.oom_at.filter(|_| attempt <= work.ooms), ..work };
+        self.engine.run(id, lane, work, self.now, &mut self.out);
         if let Some(recorder) = &mut self.recorder {
             recorder.launched(id, lane, self.now);
         }
@@ -307,7 +318,7 @@ impl<'a> World<'a> {
     }
 
     fn plan_engine_loss(&mut self) {
-        let Losses { left, mean_us, random } = &mut self.losses;
+        let Losses { left, mean_us, random, .. } = &mut self.losses;
         if let Some(fewer) = left.checked_sub(1) {
             *left = fewer;
             let after_us = random.exponential_us(*mean_us);

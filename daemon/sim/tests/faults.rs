@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use gpusched_sim::scenario::{
-    ArrivalSpec, ClassSpec, ContentionSpec, FaultSpec, Flush, Gate, KindSpec, ModelSpec, Order, QuotaSpec, RouteSpec,
-    Scenario, Seconds, When,
+    ArrivalSpec, ClassSpec, ContentionSpec, FaultSpec, Flush, Gate, KindSpec, ModelSpec, Order, QuotaSpec, RetrySpec,
+    RouteSpec, Scenario, Seconds, When,
 };
 use gpusched_sim::{Policy, Report, load, simulate};
 use proptest::prelude::*;
@@ -107,6 +107,7 @@ fn faults() -> impl Strategy<Value = FaultSpec> {
     let probability = || prop_oneof![Just(0.0), 0.0..0.3];
     (probability(), probability(), probability(), probability(), probability(), 0u32..4, 1u64..5000).prop_map(
         |(oom, stall, cancel, vanish, journal, engine_losses, loss_us)| FaultSpec {
+            engine_restart_s: seconds(loss_us / 7),
             oom,
             stall,
             stall_s: (seconds(0), seconds(2000)),
@@ -176,6 +177,7 @@ prop_compose! {
             order: if as_given { Order::AsGiven } else { Order::Seeded },
             journal_s: (seconds(0), seconds(journal)),
             quotas: QuotaSpec { queued_per_uid, running_per_uid },
+            retry: RetrySpec { budget: running_per_uid, base_s: seconds(journal), factor: factor.max(1.0), ceiling_s: seconds(3000) },
             routes: kinds.iter().enumerate().map(route).collect(),
             models: models.iter().enumerate().map(model).collect(),
             kinds: kinds.iter().enumerate().map(kind).collect(),
@@ -193,8 +195,6 @@ proptest! {
     #[test]
     fn any_scenario_ends_well(scenario in scenario(), fifo in any::<bool>()) {
         let policy = if fifo { Policy::Fifo } else { Policy::MultiQueue };
-        let r=simulate(&scenario, policy).expect("it is valid");
-
-        all_accounted_for(&r);
+        all_accounted_for(&simulate(&scenario, policy).expect("it is valid"));
     }
 }

@@ -146,6 +146,7 @@ impl Scenario {
         ] {
             within(&format!("probability {name} of [faults]"), probability, 0.0..=1.0)?;
         }
+        within("factor of [retry]", self.retry.factor, 1.0..=100.0)?;
         within("engine_losses of [faults]", faults.engine_losses, 0..=ENGINE_LOSSES)?;
         ordered("stall_s of [faults]", faults.stall_s)?;
         ordered("journal_s", self.journal_s)

@@ -41,6 +41,9 @@ pub struct Scenario {
     /// What one client may have at most.
     #[serde(default)]
     pub quotas: QuotaSpec,
+    /// How jobs that ran out of memory are tried again.
+    #[serde(default)]
+    pub retry: RetrySpec,
     /// The service classes.
     #[serde(rename = "class")]
     pub classes: Vec<ClassSpec>,
@@ -62,6 +65,28 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(default)]
     pub faults: FaultSpec,
+}
+
+/// How jobs that ran out of memory are tried again: after an exponential backoff at latest, with jitter drawn by the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySpec {
+    /// How often.
+    pub budget: u32,
+    /// The bound of the first wait.
+    pub base_s: Seconds,
+    /// What each bound is of the one before, from 1 to 100.
+    pub factor: f64,
+    /// The bound of all of them.
+    pub ceiling_s: Seconds,
+}
+
+impl Default for RetrySpec {
+    fn default() -> Self {
+        let gpusched_core::Retry { base_ms, factor_milli, ceiling_ms, budget, seed: _ } = Default::default();
+        let seconds = |ms: u64| Seconds::from_us(ms * 1000);
+        Self { budget, base_s: seconds(base_ms), factor: factor_milli as f64 / 1000.0, ceiling_s: seconds(ceiling_ms) }
+    }
 }
 
 /// In which order jobs arrive that arrive at the same time.
@@ -237,7 +262,7 @@ pub struct ContentionSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultSpec {
-    /// The probability that a job runs out of memory, at one of its yield points.
+    /// The probability that an attempt runs out of memory, at one of its yield points.
     pub oom: f64,
     /// The probability that a job stands still after one of its yield points.
     pub stall: f64,
@@ -255,6 +280,8 @@ pub struct FaultSpec {
     pub engine_losses: u32,
     /// The mean time between two of its deaths, which come independently of each other.
     pub engine_loss_every_s: Seconds,
+    /// How long it then takes for there to be another.
+    pub engine_restart_s: Seconds,
 }
 
 /// Why there is no scenario.

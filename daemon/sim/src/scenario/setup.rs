@@ -1,6 +1,6 @@
 //! A scenario as the scheduler takes it.
 
-use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, PlanError, Quotas, Route};
+use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, PlanError, Quotas, Retry, Route};
 use gpusched_shared::{Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
 
 use super::check::mean_s;
@@ -19,6 +19,14 @@ impl Scenario {
             queued_per_uid: quotas.queued_per_uid,
             running_per_uid: quotas.running_per_uid,
             ..Quotas::default()
+        };
+        let retry = self.retry;
+        plan.retry = Retry {
+            base_ms: retry.base_s.ms(),
+            factor_milli: (retry.factor * 1000.0).round() as u64,
+            ceiling_ms: retry.ceiling_s.ms(),
+            budget: retry.budget,
+            seed: self.seed,
         };
         Ok(plan)
     }
