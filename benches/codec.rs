@@ -15,7 +15,7 @@ fn submission() -> Request {
         guidance: Some(3.0),
     };
     let spec = JobSpec::new(Task::Txt2Img(image));
-    Request::Submit { spec, pictures: 0, attached: true }
+    Request::Submit { spec, pictures: 0, attached: true, key: None }
 }
 
 fn wire(c: &mut Criterion) {

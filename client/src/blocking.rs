@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::{
-    BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Update,
+    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Update,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -157,6 +157,14 @@ impl Client {
     /// As there.
     pub fn explain(&self, job: JobId) -> Result<Explanation, Error> {
         self.runtime.block_on(self.client.explain(job))
+    }
+
+    /// See [`crate::Client::history`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn history(&self, job: JobId) -> Result<Vec<AttemptView>, Error> {
+        self.runtime.block_on(self.client.history(job))
     }
 
     /// See [`crate::Client::queue`].

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::{
-    BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, Request, Response, RouteView,
-    StatusView, Update,
+    AttemptView, BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, Request, Response,
+    RouteView, StatusView, Update,
 };
 use tokio::time::{Instant, sleep};
 
@@ -69,7 +69,7 @@ impl Client {
         // Validation leaves at most a handful.
         let count = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
         let descriptors = pictures.into_iter().map(Into::into).collect();
-        let request = Request::Submit { spec, pictures: count, attached };
+        let request = Request::Submit { spec, pictures: count, attached, key: None };
         let response = self.connection.call(&request, descriptors).await?.response;
         let Response::Accepted(job) = response else { return Err(unexpected(&response)) };
         Ok(job)
@@ -131,7 +131,7 @@ impl Client {
         while let Some(update) = watch.next().await? {
             match update {
                 Update::Done(view) => return Ok(view),
-                Update::Queued { .. } | Update::Running { .. } => {}
+                Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } => {}
             }
         }
         Err(Error::Disconnected)
@@ -210,6 +210,16 @@ impl Client {
         let response = self.connection.call(&Request::Explain(job), Vec::new()).await?.response;
         let Response::Explanation(explanation) = response else { return Err(unexpected(&response)) };
         Ok(explanation)
+    }
+
+    /// What became of each attempt at a job, oldest first; of many attempts the last ones.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job.
+    pub async fn history(&self, job: JobId) -> Result<Vec<AttemptView>, Error> {
+        let response = self.connection.call(&Request::History(job), Vec::new()).await?.response;
+        let Response::History(attempts) = response else { return Err(unexpected(&response)) };
+        Ok(attempts)
     }
 
     /// The jobs on lanes and those that wait, class by class in the order in which they are likely to start; the first few

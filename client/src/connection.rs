@@ -117,6 +117,7 @@ pub(crate) fn unexpected(response: &Response) -> Error {
         Response::Explanation(_) => "Explanation",
         Response::Queue(_) => "Queue",
         Response::Route(_) => "Route",
+        Response::History(_) => "History",
     };
     Error::Protocol(format!("{what} does not answer this request"))
 }
@@ -162,7 +163,8 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Err
         | Response::Status(_)
         | Response::Explanation(_)
         | Response::Queue(_)
-        | Response::Route(_)) => Err(unexpected(&other)),
+        | Response::Route(_)
+        | Response::History(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -202,7 +204,21 @@ impl Calls {
 
     /// Brings a reply to its caller. One that nobody waits for is dropped, and its descriptor closed.
     fn deliver(&self, id: RequestId, reply: Reply) {
-        let more = matches!(reply.response, Response::Update(Update::Queued { .. } | Update::Running { .. }));
+        let more = match &reply.response {
+            Response::Update(Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. }) => true,
+            Response::Update(Update::Done(_))
+            | Response::Welcome { .. }
+            | Response::Rejected(_)
+            | Response::Accepted(_)
+            | Response::Job(_)
+            | Response::Jobs(_)
+            | Response::File(_)
+            | Response::Status(_)
+            | Response::Explanation(_)
+            | Response::Queue(_)
+            | Response::Route(_)
+            | Response::History(_) => false,
+        };
         let mut state = self.state();
         if more {
             if let Some(sender) = state.open.get(&id) {
@@ -251,7 +267,8 @@ async fn read(mut reader: Reader, calls: &Calls) -> End {
             | Response::Status(_)
             | Response::Explanation(_)
             | Response::Queue(_)
-            | Response::Route(_) => None,
+            | Response::Route(_)
+            | Response::History(_) => None,
         };
         calls.deliver(frame.id, Reply { response, descriptor });
     }

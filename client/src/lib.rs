@@ -35,8 +35,8 @@ pub use client::{Client, Watch};
 pub use error::Error;
 pub use gpusched_shared as shared;
 pub use gpusched_shared::{
-    Answer, BlobHash, BlobRef, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState, JobView, Outcome,
-    QueueView, Rejection, RouteView, Size, StatusView, Task, TimeLimit, Update, VqaSpec,
+    Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState,
+    JobView, Outcome, QueueView, Rejection, RouteView, Size, StatusView, Task, TimeLimit, Update, VqaSpec,
 };
 pub use path::default_socket;
 pub use retry::Retry;

@@ -202,7 +202,7 @@ async fn pictures_travel_as_descriptors() {
     let pictures = vec![Picture::from_bytes(b"one").expect("memory"), Picture::from_bytes(b"two").expect("memory")];
     let accept = async {
         let (id, request) = peer.request().await;
-        let Request::Submit { pictures: 2, attached: false, spec } = request else { panic!("{request:?}") };
+        let Request::Submit { pictures: 2, attached: false, spec, key: None } = request else { panic!("{request:?}") };
         assert_eq!(spec.task.text(), "mix them");
         peer.say(id, Response::Accepted(JobId(3))).await;
         let contents = peer.descriptors(9).into_iter().map(|mut file| {

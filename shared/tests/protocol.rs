@@ -6,9 +6,9 @@ use std::fmt::Debug;
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    Activity, Answer, BlobHash, BlobRef, ClassView, Explanation, ImageSpec, JobId, JobSpec, JobState, JobView,
-    LaneView, ModelView, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason, Rejection, Request,
-    Response, RouteView, RuleView, Size, StatusView, Task, Update, Usage, VqaSpec,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, ClassView, EngineView, Explanation, ImageSpec, JobId,
+    JobSpec, JobState, JobView, LaneView, ModelView, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason,
+    Rejection, Request, Response, RouteView, RuleView, Size, StatusView, StorageView, Task, Update, Usage, VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");
@@ -68,6 +68,8 @@ fn waiting() -> JobView {
         wait_us: 10_400,
         run_us: 0,
         usage: Usage::default(),
+        retries: 0,
+        backoff_us: 0,
     }
 }
 
@@ -90,7 +92,8 @@ fn every_example_is_what_the_code_says() {
 }
 
 fn requests(examples: &mut Examples) {
-    let submit = |spec, pictures, attached| Request::Submit { spec, pictures, attached };
+    let key = |key: &str| Some(key.to_owned());
+    let submit = |spec, pictures, attached, key| Request::Submit { spec, pictures, attached, key };
     examples.is("hello", 0, &Request::Hello { least: 2, most: 2, client: "demo 1".to_owned() });
     let circle = JobSpec {
         task: Task::Txt2Img(ImageSpec {
@@ -106,10 +109,10 @@ fn requests(examples: &mut Examples) {
         queue_timeout_ms: Some(20_000),
         run_timeout_ms: Some(10_000),
     };
-    examples.is("submit-txt2img", 1, &submit(circle, 0, true));
+    examples.is("submit-txt2img", 1, &submit(circle, 0, true, key("4f1c9a")));
     let blue = JobSpec::new(Task::Img2Img(ImageSpec::new("blue")));
-    examples.is("submit-img2img", 2, &submit(blue, 2, false));
-    examples.is("submit-vqa", 3, &submit(question(), 1, true));
+    examples.is("submit-img2img", 2, &submit(blue, 2, false, None));
+    examples.is("submit-vqa", 3, &submit(question(), 1, true, None));
     examples.is("watch", 4, &Request::Watch(JobId(7)));
     examples.is("cancel", 5, &Request::Cancel(JobId(7)));
     examples.is("show", 6, &Request::Show(JobId(7)));
@@ -122,6 +125,7 @@ fn requests(examples: &mut Examples) {
     examples.is("set-priority", 13, &Request::SetPriority { job: JobId(7), priority: 10 });
     examples.is("pause", 14, &Request::Pause { class: "batch".to_owned(), paused: true });
     examples.is("drain", 15, &Request::Drain(true));
+    examples.is("history", 16, &Request::History(JobId(7)));
 }
 
 fn responses(examples: &mut Examples) {
@@ -134,6 +138,8 @@ fn responses(examples: &mut Examples) {
     examples.is("update-queued", 4, &Response::Update(Update::Queued { ahead: 3 }));
     let activity = Activity::Working { done: 4, of: 20 };
     examples.is("update-running", 4, &Response::Update(Update::Running { lane: 0, activity, parked: true }));
+    let waits = Update::BackingOff { retry: 2, within_ms: 12_000 };
+    examples.is("update-backing-off", 4, &Response::Update(waits));
     examples.is("update-done", 4, &Response::Update(Update::Done(answered())));
     examples.is("rejected-no-such-job", 5, &Response::Rejected(Rejection::NoSuchJob { job: JobId(7) }));
     examples.is("job", 6, &Response::Job(waiting()));
@@ -149,6 +155,7 @@ fn responses(examples: &mut Examples) {
     examples.is("explanation", 10, &Response::Explanation(explanation));
     examples.is("queue-view", 11, &Response::Queue(queue()));
     examples.is("route-view", 12, &Response::Route(route()));
+    examples.is("history-view", 16, &Response::History(attempts()));
 }
 
 fn status() -> StatusView {
@@ -165,7 +172,16 @@ fn status() -> StatusView {
         version: "0.1.0".to_owned(),
         uptime_ms: 60_000,
         draining: false,
-        classes: vec![ClassView { name: batch(), queued: 3, running: 1, finished: 40, paused: false, partition }],
+        classes: vec![ClassView {
+            name: batch(),
+            queued: 3,
+            running: 1,
+            backing_off: 2,
+            finished: 40,
+            out_of_memory: 5,
+            paused: false,
+            partition,
+        }],
         lanes: vec![lane(0, Some(JobId(7))), lane(1, None)],
         models: vec![ModelView {
             name: "flux".to_owned(),
@@ -183,6 +199,14 @@ fn status() -> StatusView {
             refused: 2,
             longest_gap_us: 4800,
         }],
+        engine: EngineView { up: true, pid: Some(4711), deaths: 1 },
+        storage: StorageView {
+            journal_bytes: 3 << 20,
+            blob_bytes: 120 << 20,
+            blob_quota_bytes: 4 << 30,
+            free_bytes: 90 << 30,
+            low_water_bytes: 256 << 20,
+        },
     }
 }
 
@@ -209,6 +233,20 @@ fn queue() -> Vec<QueueView> {
         ..others.clone()
     };
     vec![others, own]
+}
+
+/// One that ran out of memory, and one that still runs.
+fn attempts() -> Vec<AttemptView> {
+    let first = AttemptView {
+        attempt: 1,
+        lane: "batch-0".to_owned(),
+        started_unix_ms: 1_795_362_071_000,
+        ended_unix_ms: Some(1_795_362_074_500),
+        end: Some(AttemptEnd::OutOfMemory),
+    };
+    let second =
+        AttemptView { attempt: 2, started_unix_ms: 1_795_362_090_000, ended_unix_ms: None, end: None, ..first.clone() };
+    vec![first, second]
 }
 
 fn route() -> RouteView {
@@ -269,6 +307,10 @@ fn refusals_have_the_tags_of_the_table() {
         ("TooManyConnections", Rejection::TooManyConnections { limit: 1 }),
         ("NoSuchJob", Rejection::NoSuchJob { job }),
         ("NothingToFetch", Rejection::NothingToFetch { job, state: text() }),
+        ("KeyConflict", Rejection::KeyConflict { job }),
+        ("DiskFull", Rejection::DiskFull { free_bytes: 1, low_water_bytes: 1 }),
+        ("StoreFull", Rejection::StoreFull { quota_bytes: 1 }),
+        ("EngineDown", Rejection::EngineDown),
         ("Draining", Rejection::Draining),
         ("Internal", Rejection::Internal { reason: text() }),
     ];
@@ -288,6 +330,9 @@ fn reasons_have_the_tags_of_the_table() {
         ("RunningQuota", Reason::RunningQuota { limit: 1 }),
         ("Paused", Reason::Paused { class: text() }),
         ("Stopping", Reason::Stopping),
+        ("BackingOff", Reason::BackingOff { retry: 1, budget: 1, within_ms: 1 }),
+        ("EngineDown", Reason::EngineDown),
+        ("Suspect", Reason::Suspect { job }),
         ("Parked", Reason::Parked { classes: Vec::new() }),
     ];
     has_tags("`Reason` is one of:", &reasons.map(|(name, reason)| (name, bytes(reason))));

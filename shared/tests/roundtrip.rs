@@ -2,9 +2,10 @@
 
 use gpusched_shared::codec::{decode, encode};
 use gpusched_shared::{
-    Activity, Answer, BlobHash, BlobRef, ClassView, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState,
-    JobView, LaneView, ModelView, OutOfMemory, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason,
-    Rejection, Request, Response, RouteView, RuleView, Size, StatusView, Task, TimeLimit, Update, Usage, VqaSpec,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, ClassView, EngineView, Explanation, FailureKind,
+    ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelView, OutOfMemory, Outcome, PartitionView,
+    PreemptionView, QueueView, Quota, Reason, Rejection, Request, Response, RouteView, RuleView, Size, StatusView,
+    StorageView, Task, TimeLimit, Update, Usage, VqaSpec,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -50,7 +51,14 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     let oom = (text(), any::<(u64, u64, u64)>()).prop_map(|(partition, (requested_bytes, used_bytes, cap_bytes))| {
         FailureKind::OutOfMemory(OutOfMemory { partition, requested_bytes, used_bytes, cap_bytes })
     });
-    let kind = prop_oneof![Just(FailureKind::Input), Just(FailureKind::Model), Just(FailureKind::Engine), oom];
+    let kind = prop_oneof![
+        Just(FailureKind::Input),
+        Just(FailureKind::Model),
+        Just(FailureKind::Engine),
+        oom,
+        any::<u32>().prop_map(|deaths| FailureKind::Quarantined { deaths }),
+        Just(FailureKind::Storage),
+    ];
     let limit = prop_oneof![Just(TimeLimit::Deadline), Just(TimeLimit::QueueTimeout), Just(TimeLimit::RunTimeout)];
     let answer = (text(), 0f32..1.0).prop_map(|(label, score)| Answer { label, score });
     prop_oneof![
@@ -82,6 +90,7 @@ fn state() -> impl Strategy<Value = JobState> {
             activity,
             parked
         }),
+        any::<(u32, u64)>().prop_map(|(retry, within_ms)| JobState::BackingOff { retry, within_ms }),
         outcome().prop_map(JobState::Done),
     ]
 }
@@ -96,23 +105,38 @@ fn usage() -> impl Strategy<Value = Usage> {
 }
 
 fn view() -> impl Strategy<Value = JobView> {
-    (any::<(u64, u32, bool, u32)>(), text(), spec(), state(), any::<(u64, u64, u64)>(), usage()).prop_map(
-        |((id, uid, attached, attempts), class, spec, state, (submitted_unix_ms, wait_us, run_us), usage)| {
-            let id = JobId(id);
-            JobView { id, uid, class, spec, attached, state, attempts, submitted_unix_ms, wait_us, run_us, usage }
+    let times = any::<(u64, u64, u64, u64)>();
+    (any::<(u64, u32, bool, u32, u32)>(), text(), spec(), state(), times, usage()).prop_map(
+        |((id, uid, attached, attempts, retries), class, spec, state, times, usage)| {
+            let (submitted_unix_ms, wait_us, run_us, backoff_us) = times;
+            JobView {
+                id: JobId(id),
+                uid,
+                class,
+                spec,
+                attached,
+                state,
+                attempts,
+                submitted_unix_ms,
+                wait_us,
+                run_us,
+                usage,
+                retries,
+                backoff_us,
+            }
         },
     )
 }
 
 fn class() -> impl Strategy<Value = ClassView> {
-    (text(), any::<(u32, u32, u64, bool)>(), any::<[u64; 5]>()).prop_map(
+    (text(), any::<(u32, u32, u32, u64, u64, bool)>(), any::<[u64; 5]>()).prop_map(
         |(
             name,
-            (queued, running, finished, paused),
+            (queued, running, backing_off, finished, out_of_memory, paused),
             [cap_bytes, weights_bytes, leased_bytes, live_bytes, peak_bytes],
         )| {
             let partition = PartitionView { cap_bytes, weights_bytes, leased_bytes, live_bytes, peak_bytes };
-            ClassView { name, queued, running, finished, paused, partition }
+            ClassView { name, queued, running, backing_off, finished, out_of_memory, paused, partition }
         },
     )
 }
@@ -145,8 +169,13 @@ fn status() -> impl Strategy<Value = StatusView> {
         resident,
     });
     let parts = (vec(class(), 0..4), vec(lane, 0..4), vec(model, 0..4), vec(preemption(), 0..3));
-    (text(), any::<(u64, bool)>(), parts).prop_map(
-        |(version, (uptime_ms, draining), (classes, lanes, models, preemption))| StatusView {
+    let engine = any::<(bool, Option<u32>, u64)>().prop_map(|(up, pid, deaths)| EngineView { up, pid, deaths });
+    let storage =
+        any::<[u64; 5]>().prop_map(|[journal_bytes, blob_bytes, blob_quota_bytes, free_bytes, low_water_bytes]| {
+            StorageView { journal_bytes, blob_bytes, blob_quota_bytes, free_bytes, low_water_bytes }
+        });
+    (text(), any::<(u64, bool)>(), parts, engine, storage).prop_map(
+        |(version, (uptime_ms, draining), (classes, lanes, models, preemption), engine, storage)| StatusView {
             version,
             uptime_ms,
             draining,
@@ -154,6 +183,8 @@ fn status() -> impl Strategy<Value = StatusView> {
             lanes,
             models,
             preemption,
+            engine,
+            storage,
         },
     )
 }
@@ -174,6 +205,9 @@ fn reason() -> impl Strategy<Value = Reason> {
         any::<u32>().prop_map(|limit| Reason::RunningQuota { limit }),
         text().prop_map(|class| Reason::Paused { class }),
         Just(Reason::Stopping),
+        any::<(u32, u32, u64)>().prop_map(|(retry, budget, within_ms)| Reason::BackingOff { retry, budget, within_ms }),
+        Just(Reason::EngineDown),
+        any::<u64>().prop_map(|job| Reason::Suspect { job: JobId(job) }),
         vec(text(), 0..3).prop_map(|classes| Reason::Parked { classes }),
     ]
 }
@@ -205,6 +239,25 @@ fn route() -> impl Strategy<Value = RouteView> {
     )
 }
 
+fn attempt() -> impl Strategy<Value = AttemptView> {
+    let end = prop_oneof![
+        Just(AttemptEnd::Done),
+        Just(AttemptEnd::Failed),
+        Just(AttemptEnd::Stopped),
+        Just(AttemptEnd::OutOfMemory),
+        Just(AttemptEnd::EngineLost),
+    ];
+    (text(), any::<(u32, u64, Option<u64>)>(), of(end)).prop_map(
+        |(lane, (attempt, started_unix_ms, ended_unix_ms), end)| AttemptView {
+            attempt,
+            lane,
+            started_unix_ms,
+            ended_unix_ms,
+            end,
+        },
+    )
+}
+
 fn rejection() -> impl Strategy<Value = Rejection> {
     let quota = prop_oneof![Just(Quota::QueuedPerUid), Just(Quota::RunningPerUid), Just(Quota::JobsPerConnection)];
     prop_oneof![
@@ -230,6 +283,11 @@ fn rejection() -> impl Strategy<Value = Rejection> {
         (text(), text()).prop_map(|(name, available)| Rejection::NoSuchClass { name, available }),
         (any::<u64>(), text()).prop_map(|(job, state)| Rejection::HasEnded { job: JobId(job), state }),
         any::<u64>().prop_map(|job| Rejection::NoSuchJob { job: JobId(job) }),
+        any::<u64>().prop_map(|job| Rejection::KeyConflict { job: JobId(job) }),
+        any::<(u64, u64)>()
+            .prop_map(|(free_bytes, low_water_bytes)| Rejection::DiskFull { free_bytes, low_water_bytes }),
+        any::<u64>().prop_map(|quota_bytes| Rejection::StoreFull { quota_bytes }),
+        Just(Rejection::EngineDown),
         Just(Rejection::Draining),
     ]
 }
@@ -238,16 +296,18 @@ fn request() -> impl Strategy<Value = Request> {
     let job = any::<u64>().prop_map(JobId);
     prop_oneof![
         (any::<(u16, u16)>(), text()).prop_map(|((least, most), client)| Request::Hello { least, most, client }),
-        (spec(), any::<(u8, bool)>()).prop_map(|(spec, (pictures, attached))| Request::Submit {
+        (spec(), any::<(u8, bool)>(), of(text())).prop_map(|(spec, (pictures, attached), key)| Request::Submit {
             spec,
             pictures,
-            attached
+            attached,
+            key
         }),
         job.clone().prop_map(Request::Watch),
         job.clone().prop_map(Request::Cancel),
         job.clone().prop_map(Request::Show),
         job.clone().prop_map(Request::Fetch),
-        job.prop_map(Request::Explain),
+        job.clone().prop_map(Request::Explain),
+        job.prop_map(Request::History),
         any::<(u64, i8)>().prop_map(|(job, priority)| Request::SetPriority { job: JobId(job), priority }),
         any::<(bool, Option<u64>, u32)>().prop_map(|(ended, before, limit)| Request::List {
             ended,
@@ -270,6 +330,7 @@ fn response() -> impl Strategy<Value = Response> {
             activity,
             parked
         }),
+        any::<(u32, u64)>().prop_map(|(retry, within_ms)| Update::BackingOff { retry, within_ms }),
         view().prop_map(Update::Done),
     ];
     prop_oneof![
@@ -288,6 +349,7 @@ fn response() -> impl Strategy<Value = Response> {
         explanation().prop_map(Response::Explanation),
         vec(place(), 0..4).prop_map(Response::Queue),
         route().prop_map(Response::Route),
+        vec(attempt(), 0..4).prop_map(Response::History),
     ]
 }
 

@@ -15,7 +15,7 @@ use crate::harness::raw::{Raw, hello};
 use crate::harness::{assert_well, long, picture, quick, until_working};
 
 fn submit(spec: impl Into<JobSpec>) -> Request {
-    Request::Submit { spec: spec.into(), pictures: 0, attached: true }
+    Request::Submit { spec: spec.into(), pictures: 0, attached: true, key: None }
 }
 
 fn is_malformed(rejection: &Rejection) -> bool {
@@ -247,7 +247,7 @@ fn descriptors_are_counted() {
     let daemon = Daemon::start();
     let socket = daemon.home().socket();
     let null = File::open("/dev/null").expect("a file");
-    let with = |pictures| Request::Submit { spec: vqa("what?").into(), pictures, attached: true };
+    let with = |pictures| Request::Submit { spec: vqa("what?").into(), pictures, attached: true, key: None };
     let mut raw = Raw::greet(&socket);
     assert!(is_malformed(&raw.refused(&with(1), &[])), "announced, not sent");
     assert!(matches!(raw.refused(&with(255), &[]), Rejection::WrongImageCount { got: 255, .. }));

@@ -25,8 +25,9 @@ fn a_picture_is_made_step_by_step() {
     let mut done = None;
     for update in client.watch(job).expect("watched") {
         match update.expect("an update") {
-            Update::Queued { .. } | Update::Running { activity: Activity::Starting | Activity::Loading { .. }, .. } => {
-            }
+            Update::Queued { .. }
+            | Update::BackingOff { .. }
+            | Update::Running { activity: Activity::Starting | Activity::Loading { .. }, .. } => {}
             Update::Running { activity: Activity::Working { done, of }, .. } => steps.push((done, of)),
             Update::Done(view) => done = Some(view),
         }

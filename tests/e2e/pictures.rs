@@ -14,7 +14,7 @@ use crate::harness::raw::Raw;
 use crate::harness::{assert_well, outcome, picture};
 
 fn question() -> Request {
-    Request::Submit { spec: vqa("what?").into(), pictures: 1, attached: true }
+    Request::Submit { spec: vqa("what?").into(), pictures: 1, attached: true, key: None }
 }
 
 /// Why the daemon refuses the picture behind a descriptor.
@@ -80,7 +80,8 @@ fn the_index_names_the_bad_picture() {
     let daemon = Daemon::start();
     let mut raw = Raw::greet(&daemon.home().socket());
     let (good, bad) = (sealed(&picture::red_circle()), sealed(b"bad"));
-    let request = Request::Submit { spec: gpusched_client::img2img("x").into(), pictures: 3, attached: true };
+    let request =
+        Request::Submit { spec: gpusched_client::img2img("x").into(), pictures: 3, attached: true, key: None };
     let refused = raw.refused(&request, &[good.as_fd(), good.as_fd(), bad.as_fd()]);
     assert!(matches!(refused, Rejection::BadImage { index: 2, .. }), "{refused:?}");
 }

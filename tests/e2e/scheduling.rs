@@ -306,7 +306,7 @@ fn progress_says_when_a_job_is_parked() {
                 assert!(matches!(activity, Activity::Working { .. }));
                 client.cancel(heavy).expect("cancelled");
             }
-            Update::Running { parked: false, .. } | Update::Queued { .. } => {}
+            Update::Running { parked: false, .. } | Update::Queued { .. } | Update::BackingOff { .. } => {}
             Update::Done(view) => assert_eq!(outcome(&view), &Outcome::Cancelled),
         }
     }

@@ -11,7 +11,8 @@ use gpusched_client::shared::codec::{decode, encode};
 use gpusched_client::shared::frame::{Frame, MAX_REQUEST};
 use gpusched_client::shared::socket::{Reader, Writer, split};
 use gpusched_client::shared::{
-    Activity, ClassView, PartitionView, Request, RequestId, Response, StatusView, Usage, VERSION_MAX, VERSION_MIN,
+    Activity, ClassView, EngineView, PartitionView, Request, RequestId, Response, StatusView, StorageView, Usage,
+    VERSION_MAX, VERSION_MIN,
 };
 use gpusched_client::{Client, JobId, JobState, JobView, Outcome, Update, txt2img};
 use tempfile::TempDir;
@@ -128,6 +129,8 @@ pub fn view(job: u64, state: JobState) -> JobView {
         wait_us: 10_000,
         run_us: 20_000,
         usage: Usage::default(),
+        retries: 0,
+        backoff_us: 0,
     }
 }
 
@@ -149,7 +152,9 @@ pub fn status() -> StatusView {
         name: name.to_owned(),
         queued: 3,
         running: 1,
+        backing_off: 0,
         finished: 40,
+        out_of_memory: 0,
         paused,
         partition: PartitionView::default(),
     };
@@ -161,5 +166,7 @@ pub fn status() -> StatusView {
         lanes: Vec::new(),
         models: Vec::new(),
         preemption: Vec::new(),
+        engine: EngineView { up: true, pid: Some(4711), deaths: 0 },
+        storage: StorageView::default(),
     }
 }

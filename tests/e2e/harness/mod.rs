@@ -28,7 +28,7 @@ pub(crate) fn until_working(client: &Client, job: JobId) {
     for update in client.watch(job).expect("watched") {
         match update.expect("an update") {
             Update::Running { activity: Activity::Working { done: 1.., .. }, .. } => return,
-            Update::Queued { .. } | Update::Running { .. } => {}
+            Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } => {}
             Update::Done(view) => panic!("job {job} was not to end: {:?}", view.state),
         }
     }
@@ -39,7 +39,9 @@ pub(crate) fn until_working(client: &Client, job: JobId) {
 pub(crate) fn outcome(view: &JobView) -> &Outcome {
     match &view.state {
         JobState::Done(outcome) => outcome,
-        JobState::Queued { .. } | JobState::Running { .. } => panic!("job {} has not ended: {:?}", view.id, view.state),
+        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => {
+            panic!("job {} has not ended: {:?}", view.id, view.state)
+        }
     }
 }
 

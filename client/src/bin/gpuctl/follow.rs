@@ -14,7 +14,9 @@ pub(crate) async fn follow(client: &Client, job: JobId, output: &Output) -> Resu
     loop {
         match watch.next().await? {
             Some(Update::Done(view)) => return Ok(view),
-            Some(update @ (Update::Queued { .. } | Update::Running { .. })) => progress.show(&update)?,
+            Some(update @ (Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })) => {
+                progress.show(&update)?
+            }
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }
     }
@@ -52,6 +54,8 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
                 FailureKind::Model => "see to the models directory",
                 FailureKind::Engine => "see `journalctl -u gpusched`, or submit it again",
                 FailureKind::OutOfMemory(_) => "ask for less (a smaller size), or give the class a larger partition",
+                FailureKind::Quarantined { .. } => "it is not run any more: report it, with the daemon's log",
+                FailureKind::Storage => "submit it again",
             };
             output.complain(&format!("job {id} failed: {}; {remedy}", job::failed(kind, message)));
         }

@@ -138,6 +138,8 @@ fn fate(job: JobId, ended: Option<&JobView>) -> String {
             format!("job {job} had ended before: {}; see `gpuctl show {job}`", outcome.word())
         }
         // The daemon cancels what is attached to a closed connection.
-        Some(JobState::Queued { .. } | JobState::Running { .. }) | None => format!("job {job} is being cancelled"),
+        Some(JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. }) | None => {
+            format!("job {job} is being cancelled")
+        }
     }
 }

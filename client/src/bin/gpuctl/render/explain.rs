@@ -13,7 +13,7 @@ pub(crate) fn explanation(why: &Explanation) -> String {
     let mut lines = vec![("job", why.job.id.to_string()), ("state", job::full_state(&why.job.state))];
     lines.extend(why.reasons.iter().map(|reason| ("because", clean(&reason.to_string()))));
     match &why.job.state {
-        JobState::Queued { .. } => {
+        JobState::Queued { .. } | JobState::BackingOff { .. } => {
             lines.push(("starts", forecast(why.starts_in_ms)));
             lines.push(("ends", forecast(why.ends_in_ms)));
         }

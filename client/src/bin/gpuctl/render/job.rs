@@ -44,6 +44,7 @@ pub(crate) fn list(jobs: &[JobView], now_unix_ms: u64) -> String {
 pub(crate) fn state(state: &JobState) -> String {
     match state {
         JobState::Queued { ahead } => queued(*ahead),
+        JobState::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
         JobState::Running { activity, parked, .. } => running(*activity, *parked),
         JobState::Done(outcome) => outcome.word().to_owned(),
     }
@@ -52,7 +53,7 @@ pub(crate) fn state(state: &JobState) -> String {
 /// Where a job is, in a few words more.
 pub(crate) fn full_state(of: &JobState) -> String {
     match of {
-        JobState::Queued { .. } => state(of),
+        JobState::Queued { .. } | JobState::BackingOff { .. } => state(of),
         JobState::Running { lane, .. } => format!("{}, on lane {lane}", state(of)),
         JobState::Done(Outcome::Expired { limit }) => format!("{}: its {limit} passed", state(of)),
         JobState::Done(Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled) => {
@@ -74,13 +75,20 @@ pub(crate) fn cancelled(view: &JobView) -> String {
             format!("had ended before: {}", outcome.word())
         }
         JobState::Done(outcome @ (Outcome::Cancelled | Outcome::Expired { .. })) => outcome.word().to_owned(),
-        JobState::Queued { .. } | JobState::Running { .. } => "is being cancelled".to_owned(),
+        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => {
+            "is being cancelled".to_owned()
+        }
     }
 }
 
 /// That a job waits.
 pub(crate) fn queued(ahead: u32) -> String {
     if ahead == 0 { "queued, next".to_owned() } else { format!("queued, {ahead} ahead") }
+}
+
+/// That a job ran out of memory and waits to be tried again.
+pub(crate) fn backing_off(retry: u32, within_ms: u64) -> String {
+    format!("ran out of memory; retry {retry} in up to {}", span(Duration::from_millis(within_ms)))
 }
 
 /// What a lane does for a job.
@@ -124,6 +132,10 @@ pub(crate) fn full(job: &JobView) -> String {
     usage(&job.usage, &mut lines);
     if job.attempts > 1 {
         lines.push(("attempts", job.attempts.to_string()));
+    }
+    if job.retries > 0 {
+        let times = if job.retries == 1 { "once".to_owned() } else { format!("{} times", job.retries) };
+        lines.push(("retried", format!("{times} after it ran out of memory, {} of waiting", micros(job.backoff_us))));
     }
     if let JobState::Done(outcome) = &job.state {
         result(outcome, &mut lines);
@@ -196,6 +208,8 @@ pub(super) mod tests {
             wait_us: 12_340,
             run_us: 65_000_000,
             usage: Usage::default(),
+            retries: 0,
+            backoff_us: 0,
         }
     }
 
@@ -269,6 +283,21 @@ ignored    the last 3 tokens of the prompt";
     fn time_that_ran_out_has_a_name() {
         let expired = JobState::Done(Outcome::Expired { limit: TimeLimit::QueueTimeout });
         assert_eq!(full_state(&expired), "expired: its queue timeout passed");
+    }
+
+    #[test]
+    fn retries_are_told() {
+        let waiting = JobState::BackingOff { retry: 2, within_ms: 12_000 };
+        assert_eq!(state(&waiting), "ran out of memory; retry 2 in up to 12.0 s");
+        let mut job = job(waiting);
+        (job.retries, job.backoff_us, job.attempts) = (1, 8_200_000, 2);
+        let text = full(&job);
+        assert!(
+            text.contains("\nattempts   2\nretried    once after it ran out of memory, 8.2 s of waiting"),
+            "{text}"
+        );
+        job.retries = 3;
+        assert!(full(&job).contains("\nretried    3 times after"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use gpusched_client::{JobId, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::job::{queued, running};
+use super::job::{backing_off, queued, running};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -76,6 +76,7 @@ fn words(update: &Update) -> String {
     match update {
         Update::Queued { ahead } => queued(*ahead),
         Update::Running { activity, parked, .. } => running(*activity, *parked),
+        Update::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
         Update::Done(_) => "ended".to_owned(),
     }
 }
@@ -87,9 +88,10 @@ fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
             bar.set_position(u64::from(*done));
             "{spinner} {msg} {bar:30} {elapsed}"
         }
-        Update::Running { activity: Activity::Starting, .. } | Update::Queued { .. } | Update::Done(_) => {
-            "{spinner} {msg} {elapsed}"
-        }
+        Update::Running { activity: Activity::Starting, .. }
+        | Update::Queued { .. }
+        | Update::BackingOff { .. }
+        | Update::Done(_) => "{spinner} {msg} {elapsed}",
     };
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_message(format!("job {job}: {}", words(update)));
@@ -106,6 +108,7 @@ struct Pace {
 #[derive(Debug, PartialEq, Eq)]
 enum Mark {
     Queued(u32),
+    BackingOff(u32),
     Starting,
     Loading(u64),
     Working(u64),
@@ -117,6 +120,7 @@ impl Pace {
         let tenths = |done: u32, of: u32| u64::from(done) * 10 / u64::from(of.max(1));
         let mark = match update {
             Update::Queued { ahead } => Mark::Queued(*ahead),
+            Update::BackingOff { retry, .. } => Mark::BackingOff(*retry),
             Update::Running { activity: Activity::Starting, .. } => Mark::Starting,
             Update::Running { activity: Activity::Loading { done, of }, .. } => Mark::Loading(tenths(*done, *of)),
             Update::Running { activity: Activity::Working { done, of }, .. } => Mark::Working(tenths(*done, *of)),
@@ -171,6 +175,8 @@ mod tests {
     fn news_are_words() {
         assert_eq!(words(&Update::Queued { ahead: 3 }), "queued, 3 ahead");
         assert_eq!(words(&Update::Queued { ahead: 0 }), "queued, next");
+        let waits = Update::BackingOff { retry: 2, within_ms: 12_300 };
+        assert_eq!(words(&waits), "ran out of memory; retry 2 in up to 12.3 s");
         assert_eq!(words(&working(4, 20)), "step 4 of 20");
         assert_eq!(words(&parked(4, 20)), "step 4 of 20, parked");
     }

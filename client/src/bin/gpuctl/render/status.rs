@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gpusched_client::StatusView;
-use gpusched_client::shared::{Bytes, ClassView, LaneView, ModelView, PreemptionView};
+use gpusched_client::shared::{Bytes, ClassView, EngineView, LaneView, ModelView, PreemptionView, StorageView};
 
 use super::units::span;
 use super::{clean, job_or_hidden, table};
@@ -13,7 +13,12 @@ pub(crate) fn full(status: &StatusView) -> String {
     let draining = if status.draining { ", draining: takes no new jobs" } else { "" };
     let uptime = span(Duration::from_millis(status.uptime_ms));
     let mut parts = vec![
-        format!("gpuschedd {}, up {uptime}{draining}", clean(&status.version)),
+        format!(
+            "gpuschedd {}, up {uptime}{draining}\n{}\n{}",
+            clean(&status.version),
+            engine(&status.engine),
+            storage(&status.storage)
+        ),
         classes(&status.classes),
         partitions(&status.classes),
         lanes(&status.lanes),
@@ -26,14 +31,47 @@ pub(crate) fn full(status: &StatusView) -> String {
     parts.join("\n\n")
 }
 
+fn engine(engine: &EngineView) -> String {
+    let state = match (engine.up, engine.pid) {
+        (true, Some(pid)) => format!("up, process {pid}"),
+        (true, None) => "up, in the daemon's own process".to_owned(),
+        (false, _) => "down, is being started again".to_owned(),
+    };
+    let deaths = match engine.deaths {
+        0 => String::new(),
+        1 => ", has died once".to_owned(),
+        n => format!(", has died {n} times"),
+    };
+    format!("engine {state}{deaths}")
+}
+
+fn storage(storage: &StorageView) -> String {
+    let &StorageView { journal_bytes, blob_bytes, blob_quota_bytes, free_bytes, low_water_bytes } = storage;
+    let full = if free_bytes < low_water_bytes { ", too little for new jobs" } else { "" };
+    format!(
+        "disk {} free{full} (least {}); journal {}, files {} of {}",
+        Bytes(free_bytes),
+        Bytes(low_water_bytes),
+        Bytes(journal_bytes),
+        Bytes(blob_bytes),
+        Bytes(blob_quota_bytes)
+    )
+}
+
 fn classes(classes: &[ClassView]) -> String {
     let rows = classes.iter().map(|class| {
         let state = if class.paused { "paused" } else { "open" };
-        let counts = [u64::from(class.queued), u64::from(class.running), class.finished];
+        let counts = [
+            u64::from(class.queued),
+            u64::from(class.running),
+            u64::from(class.backing_off),
+            class.finished,
+            class.out_of_memory,
+        ];
         let cells = [clean(&class.name), state.to_owned()].into_iter();
         cells.chain(counts.map(|count| count.to_string())).collect()
     });
-    table(&["CLASS", "STATE", "QUEUED", "RUNNING", "FINISHED"], rows.collect())
+    table(&["CLASS", "STATE", "QUEUED", "RUNNING", "RETRYING", "FINISHED", "OUT OF MEMORY"], rows.collect())
 }
 
 /// Memory has a table of its own: with the queues beside it a line would not fit on a screen.
@@ -97,7 +135,9 @@ mod tests {
                 name: "batch".to_owned(),
                 queued: 3,
                 running: 2,
+                backing_off: 1,
                 finished: 40,
+                out_of_memory: 5,
                 paused: true,
                 partition: PartitionView {
                     cap_bytes: 34 << 30,
@@ -119,6 +159,14 @@ mod tests {
                 refused: 2,
                 longest_gap_us: 4800,
             }],
+            engine: EngineView { up: true, pid: Some(4711), deaths: 2 },
+            storage: StorageView {
+                journal_bytes: 3 << 20,
+                blob_bytes: 120 << 20,
+                blob_quota_bytes: 4 << 30,
+                free_bytes: 90 << 30,
+                low_water_bytes: 256 << 20,
+            },
         }
     }
 
@@ -126,9 +174,11 @@ mod tests {
     fn the_daemon_fits_on_a_screen() {
         let expected = "\
 gpuschedd 0.1.0, up 2 h 5 min
+engine up, process 4711, has died 2 times
+disk 90.0 GiB free (least 256 MiB); journal 3.0 MiB, files 120 MiB of 4.0 GiB
 
-CLASS  STATE   QUEUED  RUNNING  FINISHED
-batch  paused  3       2        40
+CLASS  STATE   QUEUED  RUNNING  RETRYING  FINISHED  OUT OF MEMORY
+batch  paused  3       2        1         40        5
 
 PARTITION  CAP       WEIGHTS  LEASED   LIVE     PEAK
 batch      34.0 GiB  8.0 GiB  512 MiB  9.0 GiB  11.0 GiB
@@ -145,6 +195,18 @@ other  flux2-klein  7.3 GiB  -
 MADE WAY  P50     P99     MAX     LONGEST GAP  TIMES  MISSED  REFUSED
 batch     900 µs  4.1 ms  5.2 ms  4.8 ms       120    6       2";
         assert_eq!(full(&status()), expected);
+    }
+
+    #[test]
+    fn trouble_is_said() {
+        let mut status = status();
+        status.engine = EngineView { up: false, pid: None, deaths: 1 };
+        status.storage.free_bytes = 1 << 20;
+        let text = full(&status);
+        assert!(text.contains("\nengine down, is being started again, has died once\n"), "{text}");
+        assert!(text.contains("\ndisk 1.0 MiB free, too little for new jobs (least 256 MiB); "), "{text}");
+        status.engine = EngineView { up: true, pid: None, deaths: 0 };
+        assert!(full(&status).contains("\nengine up, in the daemon's own process\n"));
     }
 
     #[test]
