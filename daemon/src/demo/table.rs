@@ -218,6 +218,7 @@ fn class_report(class: &ClassView, lanes: u32, finished: &[&Finished]) -> ClassR
         // A client is not told.
         flushes: 0,
         done: count("done"),
+        out_of_memory: finished.iter().map(|done| u64::from(done.view.retries)).sum(),
         failed: count("failed"),
         cancelled: count("cancelled"),
         expired: count("expired"),
