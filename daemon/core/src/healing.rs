@@ -119,10 +119,10 @@ impl Scheduler {
             let deaths = if suspect { self.suspect(*id, certain, effects) } else { 0 };
             self.apply(*id, &Event::EngineLost, now, effects);
             // One that was told to stop has done so.
-            if deaths >= DEATHS && self.jobs.get(id).is_some_and(|job| job.state == State::Queued) {
-                let kind = FailureKind::Quarantined { deaths };
-                let message = format!("{kind}; it is not run again");
-                self.apply(*id, &Event::Finished(Outcome::Failed { kind, message }), now, effects);
+            if let Some(quarantined) = quarantine(deaths)
+                && self.jobs.get(id).is_some_and(|job| job.state == State::Queued)
+            {
+                self.apply(*id, &Event::Finished(quarantined), now, effects);
             }
         }
         for class in 0..self.backing_off.len() {
@@ -159,4 +159,12 @@ impl Scheduler {
         };
         first(&on_lane).or_else(|| first(&next))
     }
+}
+
+/// How a job ends of which the engine died so often, if that was too often.
+pub(crate) fn quarantine(deaths: u32) -> Option<Outcome> {
+    (deaths >= DEATHS).then(|| {
+        let kind = FailureKind::Quarantined { deaths };
+        Outcome::Failed { message: format!("{kind}; it is not run again"), kind }
+    })
 }

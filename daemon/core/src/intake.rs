@@ -9,6 +9,7 @@ use crate::catalog::ModelId;
 use crate::class::Class;
 use crate::effect::{Effect, JobRecord};
 use crate::footprint::Shape;
+use crate::healing::quarantine;
 use crate::input::{SessionId, Ticket, Unfinished};
 use crate::job::Job;
 use crate::job::state::{Ending, State};
@@ -83,10 +84,12 @@ impl Scheduler {
         if place.is_ok() {
             record.class.clone_from(&self.plan.classes()[class].name);
         }
+        let failed = |kind, message| Some(Outcome::Failed { kind, message });
         let fate = match (place, damage) {
-            (Err(rejection), _) => Some((FailureKind::Input, rejection.to_string())),
-            (Ok(_), Some(damage)) => Some((FailureKind::Storage, damage)),
-            (Ok(_), None) => None,
+            (Err(rejection), _) => failed(FailureKind::Input, rejection.to_string()),
+            (Ok(_), Some(damage)) => failed(FailureKind::Storage, damage),
+            // The daemon died before that was on record.
+            (Ok(_), None) => quarantine(record.deaths),
         };
         let remaining = |ms: Option<u64>| ms.map(|ms| now.after_ms(ms.saturating_sub(age_ms)));
         let (deadline, queue_until) = (remaining(record.spec.deadline_ms), remaining(record.spec.queue_timeout_ms));
@@ -99,9 +102,7 @@ impl Scheduler {
         let job = Job::new(record, class, shape, State::Recording(None), now);
         self.insert(Job { deadline, queue_until, reattach_until: waits, ..job });
         match (fate, retry_in_ms) {
-            (Some((kind, message)), _) => {
-                self.enter(id, State::Concluding(Outcome::Failed { kind, message }), now, effects);
-            }
+            (Some(outcome), _) => self.enter(id, State::Concluding(outcome), now, effects),
             (None, _) if gone => {
                 self.apply(id, &Event::End(Ending::Cancelled), now, effects);
                 self.apply(id, &Event::Recorded, now, effects);

@@ -143,3 +143,10 @@ fn suspicion_survives_the_daemon() {
     assert!(quarantined(&shell, JobId(5)));
     assert_eq!(shell.running(), [other]);
 }
+
+#[test]
+fn a_daemon_that_died_before_the_verdict_comes_to_it_again() {
+    let mut shell = Shell::simple(1);
+    shell.restore(JobRecord { suspect: true, deaths: 2, ..record(5, ask("m")) }, 0);
+    assert!(quarantined(&shell, JobId(5)) && shell.launched.is_empty());
+}
