@@ -1,9 +1,10 @@
 //! What there is to know of a model without loading it.
 
+use crate::codec::{Decode, Encode};
 use crate::spec::{Size, TaskKind};
 
 /// A model, as the engine reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ModelInfo {
     /// Its name: that of its directory.
     pub name: String,
@@ -28,7 +29,7 @@ pub struct ModelInfo {
 }
 
 /// Bytes a model is expected to need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Declared {
     /// Its weights in memory.
     pub weights_bytes: u64,

@@ -105,7 +105,7 @@ pub struct Size {
 }
 
 /// [`Task`] without its details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskKind {
     /// [`Task::Txt2Img`]

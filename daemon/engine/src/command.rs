@@ -1,18 +1,22 @@
 //! What the engine is told.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use gpusched_shared::{JobId, JobSpec};
+use gpusched_shared::codec::{Decode, Encode};
+use gpusched_shared::{JobId, JobSpec, Usage};
 
-/// A command to the engine.
-#[derive(Debug, Clone, PartialEq)]
+use crate::event::{Event, Failure};
+
+/// A command to the engine: plain data. The descriptors that belong to it travel beside it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Command {
     /// Run a stage on a free lane. Answered by `Started`, any number of `Progress`, `Parked` and `Resumed`, then `Finished`
     /// or `Interrupted`.
     Run {
         /// The job it belongs to; one at a time.
         job: JobId,
+        /// Which attempt at it this is, from 1.
+        attempt: u32,
         /// The lane, by its place in the list given at the start.
         lane: usize,
         /// What to do.
@@ -39,19 +43,50 @@ pub enum Command {
         /// The model.
         model: String,
     },
+    /// Give free memory back to the system. Answered by `Flushed`.
+    Flush {
+        /// The class, likewise.
+        class: usize,
+    },
+    /// Decode a picture, whose file comes with the command, to see whether it is one. Answered by `Inspected`.
+    Inspect {
+        /// What the answer is told apart by.
+        ticket: u64,
+    },
 }
 
 /// One unit of work for a lane.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Stage {
     /// What to do, with nothing left open.
     pub spec: JobSpec,
-    /// Its picture files.
-    pub pictures: Vec<PathBuf>,
+    /// How many picture files come with the command, in the order in which the stage takes them.
+    pub pictures: usize,
+}
+
+impl Command {
+    /// How many descriptors come with it.
+    pub fn files(&self) -> usize {
+        match self {
+            Self::Run { stage, .. } => stage.pictures,
+            Self::Inspect { .. } => 1,
+            Self::Stop(_) | Self::Gate { .. } | Self::Unload { .. } | Self::Flush { .. } => 0,
+        }
+    }
+
+    /// What a listener is told in place of the answer that it waits for, if the engine refuses the command. `None` where
+    /// nobody waits.
+    pub fn refused(self, failure: Failure) -> Option<Event> {
+        match self {
+            Self::Run { job, .. } => Some(Event::Finished(job, Err(failure), Usage::default())),
+            Self::Inspect { ticket } => Some(Event::Inspected { ticket, result: Err(failure.message) }),
+            Self::Stop(_) | Self::Gate { .. } | Self::Unload { .. } | Self::Flush { .. } => None,
+        }
+    }
 }
 
 /// A lane to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LaneSpec {
     /// Its class.
     pub class: String,
@@ -66,7 +101,7 @@ pub struct LaneSpec {
 }
 
 /// The memory of a class, and whether its work makes way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct PartitionSpec {
     /// The class.
     pub name: String,

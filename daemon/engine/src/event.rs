@@ -1,12 +1,13 @@
 //! What the engine says.
 
+use gpusched_shared::codec::{Decode, Encode};
 use gpusched_shared::view::Activity;
 use gpusched_shared::{Answer, Bytes, FailureKind, JobId, OutOfMemory, Size, Usage};
 
 use crate::memory::Memory;
 
-/// News of the engine.
-#[derive(Debug, Clone, PartialEq)]
+/// News of the engine: plain data, but for the bytes of a picture, which travel beside it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Event {
     /// The lane has begun with the job.
     Started(JobId),
@@ -42,7 +43,7 @@ pub enum Event {
         /// The model.
         model: String,
     },
-    /// Free memory was given back to the system before a stage.
+    /// Free memory was given back to the system, before a stage or because it was told to.
     Flushed {
         /// The class, likewise.
         class: usize,
@@ -57,10 +58,17 @@ pub enum Event {
         /// The class, likewise.
         class: usize,
     },
+    /// A picture has been decoded.
+    Inspected {
+        /// As in the command.
+        ticket: u64,
+        /// Its size in pixels, or what is wrong with it, for a person.
+        result: Result<Size, String>,
+    },
 }
 
 /// What a stage made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Product {
     /// A picture.
     Image {
@@ -76,7 +84,7 @@ pub enum Product {
 }
 
 /// Why a stage failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// What kind of failure.

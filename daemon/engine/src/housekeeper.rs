@@ -7,14 +7,17 @@ use std::thread::JoinHandle;
 
 use crate::Sink;
 use crate::event::Event;
+use crate::partition::Partition;
 use crate::residency::Resident;
 
-struct Chore {
-    dropped: Option<Arc<Resident>>,
-    said: Event,
+enum Chore {
+    /// Drop a model, if there is one, and then say something.
+    Drop(Option<Arc<Resident>>, Event),
+    /// Give free memory back to the system.
+    Flush(Arc<Partition>),
 }
 
-/// Drops models and says so, one after the other.
+/// Drops models, flushes, and says so, one after the other.
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
     // As many as there are commands that its thread has not come round to; the caller bounds those.
@@ -32,7 +35,12 @@ impl Housekeeper {
     /// Drops a model, if there is one, and then says `event`.
     pub(crate) fn drop_and_say(&self, dropped: Option<Arc<Resident>>, said: Event) {
         // Its thread ends only after this object.
-        let _ = self.chores.send(Chore { dropped, said });
+        let _ = self.chores.send(Chore::Drop(dropped, said));
+    }
+
+    /// Gives free memory back to the system on behalf of a partition, and says so.
+    pub(crate) fn flush(&self, partition: Arc<Partition>) {
+        let _ = self.chores.send(Chore::Flush(partition));
     }
 
     /// Waits for what is still to be done.
@@ -43,8 +51,13 @@ impl Housekeeper {
 }
 
 fn serve(work: &Receiver<Chore>, sink: &Sink) {
-    for Chore { dropped, said } in work {
-        drop(dropped);
-        sink(said);
+    for chore in work {
+        match chore {
+            Chore::Drop(dropped, said) => {
+                drop(dropped);
+                sink(said);
+            }
+            Chore::Flush(partition) => sink(partition.flush()),
+        }
     }
 }

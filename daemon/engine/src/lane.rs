@@ -1,5 +1,6 @@
 //! A lane: one thread that takes one stage at a time, with a compute pool of its own.
 
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -16,11 +17,12 @@ use crate::account::Account;
 use crate::catalog::Catalog;
 use crate::command::{LaneSpec, Stage};
 use crate::event::{Event, Failure};
-use crate::memory::Memory;
+use crate::faults::Faults;
 use crate::partition::Partition;
+use crate::pulse::{Phase, Pulse};
 use crate::stage::{self, Stopped};
-use crate::yield_point::LaneYield;
-use crate::{Running, Sink, allocator};
+use crate::yield_point::{LaneYield, Told};
+use crate::{Running, Sink, panic};
 
 /// How long a stage waits at most for others to make way before it begins beside them.
 const PATIENCE: Duration = Duration::from_millis(5);
@@ -28,7 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// A stage on its way to a lane.
 pub(crate) struct Assignment {
     pub(crate) job: JobId,
+    pub(crate) attempt: u32,
     pub(crate) stage: Stage,
+    pub(crate) pictures: Vec<File>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) lease_bytes: u64,
     pub(crate) flush: bool,
@@ -41,6 +45,8 @@ pub(crate) struct Surroundings {
     pub(crate) partitions: Vec<Arc<Partition>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) running: Arc<Running>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) sink: Sink,
 }
 
@@ -102,38 +108,34 @@ fn warm_up(pool: &ThreadPool, account: &Account) {
 }
 
 fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surroundings: &Surroundings) {
-    let Assignment { job, stage, stop, lease_bytes, flush } = assignment;
-    let Surroundings { partition, partitions, catalog, running, sink } = surroundings;
+    let Assignment { job, attempt, stage, pictures, stop, lease_bytes, flush } = assignment;
+    let Surroundings { partition, partitions, catalog, running, faults, pulse, sink } = surroundings;
+    pulse.enter(Phase::Loading);
     let say = |event| account.charging(None, || sink(event));
     say(Event::Started(*job));
     if *flush {
-        let before = Memory::now(&partition.account);
-        allocator::trim();
-        let after = Memory::now(&partition.account);
-        say(Event::Flushed { class: partition.class, before, after });
+        say(partition.flush());
     }
     // Who makes way gets there sooner with the cores to himself: threads that share them with this stage's may not come to a
     // yield point before it is over.
     let others = partitions.iter().filter(|other| other.class != partition.class);
     others.filter_map(|other| other.gate.as_ref()).for_each(|gate| gate.settle(PATIENCE));
     let run = || {
-        let at = LaneYield::new(*job, stop, sink, (account, partition), *lease_bytes);
+        let fault = faults.draw(*job, *attempt, stage.spec.task.text());
+        let told = Told { job: *job, stop, lease_bytes: *lease_bytes, fault };
+        let at = LaneYield::new(told, sink, pulse, (account, partition));
         // A panic is a bug of ours or of a library: it costs this stage, not the lane.
-        let ended = catch_unwind(AssertUnwindSafe(|| stage::run(stage, catalog, &at)));
+        let ended = catch_unwind(AssertUnwindSafe(|| stage::run(stage, pictures, catalog, &at)));
         (ended, at.usage())
     };
     // While the stage is parked the pool's other threads find nothing to do and sleep.
     let (ended, usage): (_, Usage) = pool.install(run);
     running.remove(*job);
+    pulse.enter(Phase::Idle);
     say(match ended {
         Ok(Ok(product)) => Event::Finished(*job, Ok(product), usage),
         Ok(Err(Stopped::Failed(failure))) => Event::Finished(*job, Err(failure), usage),
         Ok(Err(Stopped::Interrupted)) => Event::Interrupted(*job, usage),
-        Err(panic) => Event::Finished(*job, Err(Failure::engine(format!("panic: {}", message(&*panic)))), usage),
+        Err(panic) => Event::Finished(*job, Err(Failure::engine(format!("panic: {}", panic::message(&*panic)))), usage),
     });
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

@@ -13,7 +13,9 @@ pub(crate) struct Lease<'a> {
     lane: &'a Account,
     partition: &'a Partition,
     /// What was promised beside the model's weights.
-    bytes: u64,
+    bytes: Cell<u64>,
+    /// The partition's cap, as far as this stage is concerned.
+    cap_bytes: Cell<u64>,
     /// The model being loaded and the bytes it was declared to take.
     loading: RefCell<Option<(Arc<Account>, u64)>>,
     /// The most the stage held at once up to the last check. The lane's account knows the peak since then.
@@ -24,7 +26,22 @@ impl<'a> Lease<'a> {
     /// The lease of a stage that begins on the lane now: `bytes` beside the model's weights.
     pub(crate) fn new(lane: &'a Account, partition: &'a Partition, bytes: u64) -> Self {
         lane.restart_peak();
-        Self { lane, partition, bytes, loading: RefCell::default(), peak: Cell::default() }
+        let cap_bytes = Cell::new(partition.spec.cap_bytes);
+        Self { lane, partition, bytes: Cell::new(bytes), cap_bytes, loading: RefCell::default(), peak: Cell::default() }
+    }
+
+    /// Lowers lease and cap to `margin_bytes` over what is in use, as if there were no more: a fault on purpose.
+    pub(crate) fn squeeze(&self, margin_bytes: u64) {
+        let down_to = |limit: &Cell<u64>, used: u64| limit.set(limit.get().min(used + margin_bytes));
+        down_to(&self.bytes, self.lane.live());
+        down_to(&self.cap_bytes, self.partition.account.live());
+    }
+
+    /// What [`Self::check`] would say of a stage that broke its promise: another fault on purpose.
+    pub(crate) fn refuse(&self) -> OutOfMemory {
+        let recent = self.lane.restart_peak();
+        self.peak.set(self.peak.get().max(recent));
+        self.out_of_memory(self.peak.get(), self.used_bytes(recent))
     }
 
     /// Runs `work`, which loads a model that was declared to take so many bytes and charges it to `model`.
@@ -56,17 +73,25 @@ impl<'a> Lease<'a> {
         let recent = self.lane.restart_peak();
         let peak = self.peak.get().max(recent);
         self.peak.set(peak);
-        // What others hold now stands for what they held when this stage was at its peak.
-        let used_bytes = self.partition.account.live().saturating_sub(self.lane.live()) + recent;
         let (taken, promised, requested_bytes) = match &*self.loading.borrow() {
-            None => (peak, self.bytes, peak),
-            Some((model, declared)) => (peak + model.live(), self.bytes.saturating_add(*declared), 0),
+            None => (peak, self.bytes.get(), peak),
+            Some((model, declared)) => (peak + model.live(), self.bytes.get().saturating_add(*declared), 0),
         };
-        let cap_bytes = self.partition.spec.cap_bytes;
-        if used_bytes <= cap_bytes || taken <= promised {
+        let used_bytes = self.used_bytes(recent);
+        if used_bytes <= self.cap_bytes.get() || taken <= promised {
             return Ok(());
         }
-        Err(OutOfMemory { partition: self.partition.spec.name.clone(), requested_bytes, used_bytes, cap_bytes })
+        Err(self.out_of_memory(requested_bytes, used_bytes))
+    }
+
+    /// What the partition held when the stage held `recent` bytes: what others hold now stands for what they held then.
+    fn used_bytes(&self, recent: u64) -> u64 {
+        self.partition.account.live().saturating_sub(self.lane.live()) + recent
+    }
+
+    fn out_of_memory(&self, requested_bytes: u64, used_bytes: u64) -> OutOfMemory {
+        let (partition, cap_bytes) = (self.partition.spec.name.clone(), self.cap_bytes.get());
+        OutOfMemory { partition, requested_bytes, used_bytes, cap_bytes }
     }
 }
 
@@ -180,6 +205,24 @@ mod tests {
             assert_eq!(lease.check(), Ok(()), "beside the weights it keeps its lease");
             lane.charging(Some(&model), || credit(current(), 106));
             credit(current(), 5);
+        });
+    }
+
+    #[test]
+    fn who_is_squeezed_has_what_it_holds_and_the_margin() {
+        on_lane(|lane, partition| {
+            let lease = Lease::new(lane, partition, 90);
+            charge(current(), 20);
+            lease.squeeze(5);
+            take_in_passing(5);
+            assert_eq!(lease.check(), Ok(()));
+            take_in_passing(6);
+            let refused = lease.check().unwrap_err();
+            assert_eq!((refused.requested_bytes, refused.used_bytes, refused.cap_bytes), (26, 26, 25));
+            credit(current(), 20);
+            let next = Lease::new(lane, partition, 90);
+            take_in_passing(90);
+            assert_eq!(next.check(), Ok(()), "it was the other stage's alone");
         });
     }
 }

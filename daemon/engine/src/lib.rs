@@ -1,31 +1,44 @@
 //! The engine: owns the device, holds the models, runs stages on lanes. It never sees a client.
 //!
 //! The rest of the daemon knows it by two plain enums, [`Command`] in and [`Event`] out, so that it can live in threads
-//! of the same process (this form), in a child process, or in a simulation.
+//! of the same process ([`Engine`]), in a child process ([`child`]; the two talk over a [`link`]), or in a simulation.
 
 mod account;
 mod allocator;
 mod catalog;
+pub mod child;
 pub mod command;
+pub mod confine;
 pub mod event;
+pub mod faults;
 mod gate;
 mod housekeeper;
+mod inspector;
 mod lane;
 mod lease;
+pub mod link;
 pub mod memory;
+mod panic;
 mod partition;
 pub mod picture;
 mod product;
+pub mod protocol;
+pub mod pulse;
 mod residency;
 mod running;
+mod sealed;
 mod stage;
 mod yield_point;
 
 pub use allocator::Allocator;
 pub use command::{Command, LaneSpec, PartitionSpec, Stage};
 pub use event::{Event, Failure, Product};
+pub use faults::Faults;
 pub use memory::{Memory, MemoryUse};
+pub use pulse::{Beat, LaneBeat, Phase};
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -35,9 +48,24 @@ use gpusched_shared::ModelInfo;
 
 use catalog::Catalog;
 use housekeeper::Housekeeper;
+use inspector::Inspector;
 use lane::{Assignment, Surroundings};
 use partition::Partition;
+use pulse::Pulse;
 use running::Running;
+
+/// What an engine is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Setup {
+    /// Its lanes, in the order that commands number them by.
+    pub lanes: Vec<LaneSpec>,
+    /// One for each class, in the order that commands, events and lanes number them by.
+    pub partitions: Vec<PartitionSpec>,
+    /// Directories whose subdirectories are models.
+    pub models: Vec<PathBuf>,
+    /// What is to go wrong.
+    pub faults: Faults,
+}
 
 /// Where events go. Called from the engine's own threads, never from the caller of [`Engine::command`]; may block them,
 /// which is how a slow listener slows the engine down.
@@ -77,48 +105,52 @@ pub struct Engine {
     catalog: Arc<Catalog>,
     /// There until the engine ends.
     housekeeper: Option<Housekeeper>,
+    /// Likewise.
+    inspector: Option<Inspector>,
 }
 
 #[derive(Debug)]
 struct Lane {
+    pulse: Arc<Pulse>,
     queue: SyncSender<Assignment>,
     thread: JoinHandle<()>,
     partition: Arc<Partition>,
 }
 
 impl Engine {
-    /// Starts lanes on the CPU, in the order given, with the models found in `directories`. Of the partitions there is one
-    /// for each class, in the order that commands, events and lanes number them by.
+    /// Starts lanes on the CPU. Everything that happens goes to `sink`.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub fn start(
-        lanes: &[LaneSpec],
-        partitions: &[PartitionSpec],
-        directories: &[PathBuf],
-        sink: &Sink,
-    ) -> Result<Self, StartError> {
+    pub fn start(setup: &Setup, sink: &Sink) -> Result<Self, StartError> {
         let failed = |thread: String| move |e: std::io::Error| StartError::Threads { thread, reason: e.to_string() };
-        let partitions = partitions.iter().enumerate().map(|(class, spec)| Partition::new(class, spec).map(Arc::new));
+        let partitions = setup.partitions.iter().enumerate();
+        let partitions = partitions.map(|(class, spec)| Partition::new(class, spec).map(Arc::new));
         let partitions: Vec<_> = partitions.collect::<Option<_>>().ok_or(StartError::TooManyPartitions)?;
-        let catalog = Arc::new(Catalog::scan(directories)?);
+        let catalog = Arc::new(Catalog::scan(&setup.models)?);
         let running = Arc::new(Running::default());
-        let started = lanes.iter().map(|spec| {
+        let faults = Arc::new(setup.faults.clone());
+        let started = setup.lanes.iter().map(|spec| {
             let partition = partitions.get(spec.class_index);
             let partition = Arc::clone(partition.ok_or_else(|| StartError::NoPartition(spec.to_string()))?);
+            let pulse = Arc::new(Pulse::default());
             let surroundings = Surroundings {
                 partition: Arc::clone(&partition),
                 partitions: partitions.clone(),
                 catalog: Arc::clone(&catalog),
                 running: Arc::clone(&running),
+                faults: Arc::clone(&faults),
+                pulse: Arc::clone(&pulse),
                 sink: Arc::clone(sink),
             };
             let (queue, thread) = lane::start(spec, surroundings).map_err(failed(format!("lane {spec}")))?;
-            Ok(Lane { queue, thread, partition })
+            Ok(Lane { pulse, queue, thread, partition })
         });
         let lanes = started.collect::<Result<_, StartError>>()?;
         let housekeeper = Housekeeper::start(Arc::clone(sink)).map_err(failed("the housekeeper".to_owned()))?;
-        Ok(Self { lanes, partitions, running, catalog, housekeeper: Some(housekeeper) })
+        let inspector = Inspector::start(Arc::clone(sink)).map_err(failed("the inspector".to_owned()))?;
+        let (housekeeper, inspector) = (Some(housekeeper), Some(inspector));
+        Ok(Self { lanes, partitions, running, catalog, housekeeper, inspector })
     }
 
     /// The models there are.
@@ -131,18 +163,31 @@ impl Engine {
         self.partitions.iter().map(|partition| partition.memory()).collect()
     }
 
-    /// Carries out a command. Takes no time to speak of: whatever does is left to the engine's threads.
+    /// What each lane does at the moment, and what each partition holds.
+    pub fn beat(&self) -> Beat {
+        Beat { lanes: self.lanes.iter().map(|lane| lane.pulse.beat()).collect(), memory: self.memory() }
+    }
+
+    /// Carries out a command, with the files that belong to it. Takes no time to speak of: whatever does is left to the
+    /// engine's threads.
     ///
     /// # Errors
-    /// When the lane or the class is not there, the lane not free, the class without a gate or the model being loaded;
-    /// each is a mistake of the caller's. Nothing has changed then, and there will be no events.
-    pub fn command(&self, command: Command) -> Result<(), Failure> {
+    /// When the lane or the class is not there, the lane not free, the class without a gate, the model being loaded, or not
+    /// as many files there as the command says; each is a mistake of the caller's. Also when too many pictures are to be
+    /// inspected. Nothing has changed then, and there will be no events.
+    pub fn command(&self, command: Command, mut files: Vec<OwnedFd>) -> Result<(), Failure> {
+        if files.len() != command.files() {
+            let (count, wanted) = (files.len(), command.files());
+            return Err(Failure::engine(format!("{count} files came with a command that takes {wanted}")));
+        }
         match command {
-            Command::Run { job, lane, stage, lease_bytes, flush } => {
+            Command::Run { job, attempt, lane, stage, lease_bytes, flush } => {
                 let refused = || Failure::engine(format!("lane {lane} cannot take a job"));
                 let lane = self.lanes.get(lane).ok_or_else(refused)?;
                 let stop = self.running.add(job, &lane.partition);
-                lane.queue.try_send(Assignment { job, stage, stop, lease_bytes, flush }).map_err(|_| {
+                let pictures = files.into_iter().map(File::from).collect();
+                let assignment = Assignment { job, attempt, stage, pictures, stop, lease_bytes, flush };
+                lane.queue.try_send(assignment).map_err(|_| {
                     self.running.remove(job);
                     refused()
                 })
@@ -166,6 +211,17 @@ impl Engine {
                 self.leave_to_housekeeper(dropped, Event::Unloaded { class, model });
                 Ok(())
             }
+            Command::Flush { class } => {
+                let partition = Arc::clone(self.partition(class)?);
+                if let Some(housekeeper) = &self.housekeeper {
+                    housekeeper.flush(partition);
+                }
+                Ok(())
+            }
+            Command::Inspect { ticket } => match (&self.inspector, files.pop()) {
+                (Some(inspector), Some(file)) => inspector.inspect(ticket, file),
+                (None, _) | (_, None) => Err(Failure::engine("nobody is there to look at a picture")),
+            },
         }
     }
 
@@ -173,10 +229,11 @@ impl Engine {
     pub fn leave(mut self) {
         self.lanes.clear();
         self.housekeeper = None;
+        self.inspector = None;
     }
 
-    fn partition(&self, class: usize) -> Result<&Partition, Failure> {
-        let partition = self.partitions.get(class).map(Arc::as_ref);
+    fn partition(&self, class: usize) -> Result<&Arc<Partition>, Failure> {
+        let partition = self.partitions.get(class);
         partition.ok_or_else(|| Failure::engine(format!("there is no class {class}")))
     }
 
@@ -197,6 +254,9 @@ impl Drop for Engine {
         }
         if let Some(housekeeper) = self.housekeeper.take() {
             housekeeper.finish();
+        }
+        if let Some(inspector) = self.inspector.take() {
+            inspector.finish();
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What memory the process holds.
 
+use gpusched_shared::codec::{Decode, Encode};
+
 use crate::account::Account;
 
 /// Memory at one moment, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Memory {
     /// What a partition holds: weights, and what its lanes use. 0 in a process without [`Allocator`](crate::Allocator).
     pub live_bytes: u64,
@@ -12,7 +14,7 @@ pub struct Memory {
 }
 
 /// What a partition holds and held, in bytes. All are 0 in a process without [`Allocator`](crate::Allocator).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct MemoryUse {
     /// Weights, and what its lanes use.
     pub live_bytes: u64,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::account::Account;
+use crate::allocator;
 use crate::command::PartitionSpec;
+use crate::event::Event;
 use crate::gate::Gate;
-use crate::memory::MemoryUse;
+use crate::memory::{Memory, MemoryUse};
 use crate::residency::Residency;
 
 /// What the lanes of a class share.
@@ -30,6 +32,13 @@ impl Partition {
             gate: spec.gate.then(Gate::default),
             residency: Residency::default(),
         })
+    }
+
+    /// Gives free memory back to the system, and says how much there was before and after.
+    pub(crate) fn flush(&self) -> Event {
+        let before = Memory::now(&self.account);
+        allocator::trim();
+        Event::Flushed { class: self.class, before, after: Memory::now(&self.account) }
     }
 
     pub(crate) fn memory(&self) -> MemoryUse {

@@ -1,6 +1,6 @@
 //! Runs one stage: finds the model, reads the pictures, calls the model, turns what it says into a product.
 
-use std::path::Path;
+use std::fs::File;
 
 use gpusched_models::{Error, Interrupted, Picture, flux2};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
@@ -9,7 +9,7 @@ use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Task, VqaSpec};
 use crate::catalog::Catalog;
 use crate::command::Stage;
 use crate::event::{Failure, Product};
-use crate::product;
+use crate::{picture, product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
 
@@ -48,8 +48,13 @@ impl From<Error> for Stopped {
 }
 
 /// Runs a stage to its end or to where `at` stops it. All it held is free when this returns, but for the product.
-pub(crate) fn run(stage: &Stage, catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
-    conclude(attempt(stage, catalog, at), at)
+pub(crate) fn run(
+    stage: &Stage,
+    pictures: &[File],
+    catalog: &Catalog,
+    at: &LaneYield<'_>,
+) -> Result<Product, Stopped> {
+    conclude(attempt(stage, pictures, catalog, at), at)
 }
 
 /// What a stage ends with that made this: its memory since the last yield point is yet to be looked at.
@@ -65,12 +70,12 @@ fn conclude(made: Result<Product, Stopped>, at: &LaneYield<'_>) -> Result<Produc
     })
 }
 
-fn attempt(stage: &Stage, catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
     let spec = &stage.spec;
     let name = spec.model.as_deref().ok_or_else(|| Failure::engine("the stage names no model"))?;
     let resident = at.partition.residency.get(catalog.find(name)?, at)?;
     at.begin()?;
-    let pictures = stage.pictures.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let pictures = pictures.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     match (&spec.task, &resident.model) {
         (Task::Txt2Img(image) | Task::Img2Img(image), Model::Flux2(pipeline)) => {
             generate(pipeline, spec, image, &pictures, at)
@@ -110,8 +115,8 @@ fn generate(
     Ok(at.handing_out(|| product::image(&made.picture, spec, image, made.truncated_tokens))?)
 }
 
-fn read(path: &Path) -> Result<Picture, Stopped> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::engine(format!("cannot read {}: {e}", path.display())))?;
+fn read(file: &File) -> Result<Picture, Stopped> {
+    let bytes = picture::read(file).map_err(|why| Failure::engine(format!("a picture {why}")))?;
     Ok(Picture::decode(&bytes, MAX_IMAGE_PIXELS).map_err(|e| Failure::input(e.to_string()))?)
 }
 
@@ -125,18 +130,33 @@ mod tests {
     use super::*;
     use crate::account::{Account, charge, credit, current};
     use crate::command::PartitionSpec;
+    use crate::faults::{Fault, Kind};
     use crate::partition::Partition;
+    use crate::pulse::Pulse;
+    use crate::yield_point::Told;
 
     /// How a stage ends that takes `bytes` in passing, of which 10 are promised and 100 the cap, and then makes `made`.
     fn ends(bytes: u64, made: Result<Product, Stopped>) -> Result<Product, Stopped> {
-        let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes: 100, gate: false };
+        ends_with(None, 100, bytes, made)
+    }
+
+    /// The same with another cap, and a fault that it meets at its end.
+    fn ends_with(
+        fault: Option<Fault>,
+        cap_bytes: u64,
+        bytes: u64,
+        made: Result<Product, Stopped>,
+    ) -> Result<Product, Stopped> {
+        let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes, gate: false };
         let partition = Partition::new(0, &partition).unwrap();
         let lane = Account::open(Some(&partition.account)).unwrap();
         let stage = || {
             lane.adopt_thread();
             let sink: crate::Sink = Arc::new(|event| panic!("{event:?}"));
             let stop = AtomicBool::new(false);
-            let at = LaneYield::new(JobId(1), &stop, &sink, (&lane, &partition), 10);
+            let pulse = Pulse::default();
+            let told = Told { job: JobId(1), stop: &stop, lease_bytes: 10, fault };
+            let at = LaneYield::new(told, &sink, &pulse, (&lane, &partition));
             charge(current(), bytes);
             credit(current(), bytes);
             conclude(made, &at)
@@ -162,5 +182,26 @@ mod tests {
         let failure = Failure::input("bad");
         let ended = ends(101, Err(Stopped::Failed(failure.clone())));
         assert!(matches!(ended, Err(Stopped::Failed(kept)) if kept == failure));
+    }
+
+    fn refused(kind: Kind) -> gpusched_shared::OutOfMemory {
+        let ended = ends_with(Some(Fault { kind, after: 100 }), 1 << 20, 20_000, Ok(product()));
+        let Err(Stopped::Failed(failure)) = ended else { panic!("it ended well") };
+        let FailureKind::OutOfMemory(out_of_memory) = failure.kind else { panic!("{failure}") };
+        assert_eq!((out_of_memory.requested_bytes, out_of_memory.used_bytes), (20_000, 20_000));
+        out_of_memory
+    }
+
+    #[test]
+    fn faults_happen_at_the_end_at_the_latest_and_with_real_numbers() {
+        assert!(matches!(ends_with(None, 1 << 20, 20_000, Ok(product())), Ok(made) if made == product()));
+        assert_eq!(refused(Kind::OutOfMemory).cap_bytes, 1 << 20);
+        assert!(refused(Kind::Squeeze).cap_bytes < 20_000);
+    }
+
+    #[test]
+    fn a_squeeze_leaves_alone_who_needs_no_more() {
+        let fault = Some(Fault { kind: Kind::Squeeze, after: 100 });
+        assert!(matches!(ends_with(fault, 1 << 20, 10, Ok(product())), Ok(made) if made == product()));
     }
 }

@@ -12,17 +12,34 @@ use gpusched_shared::{JobId, OutOfMemory, Usage};
 use crate::Sink;
 use crate::account::Account;
 use crate::event::Event;
+use crate::faults::{self, Fault, Kind};
 use crate::lease::Lease;
 use crate::partition::Partition;
+use crate::pulse::{Phase, Pulse};
+
+/// What a squeezed stage may take beyond what it holds: less than any tensor of its next block.
+const SQUEEZE_MARGIN_BYTES: u64 = 4096;
+
+/// What a lane was told of a stage.
+pub(crate) struct Told<'a> {
+    pub(crate) job: JobId,
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) lease_bytes: u64,
+    /// What is to go wrong with it.
+    pub(crate) fault: Option<Fault>,
+}
 
 /// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.
 pub(crate) struct LaneYield<'a> {
     job: JobId,
     stop: &'a AtomicBool,
     sink: &'a Sink,
+    pulse: &'a Pulse,
     lane: &'a Account,
     pub(crate) partition: &'a Partition,
     lease: Lease<'a>,
+    /// What is still to go wrong.
+    fault: Cell<Option<Fault>>,
     /// Why the stage was interrupted, if not because it was told to stop.
     out_of_memory: Cell<Option<OutOfMemory>>,
     /// What was told last.
@@ -36,11 +53,10 @@ pub(crate) struct LaneYield<'a> {
 
 impl<'a> LaneYield<'a> {
     pub(crate) fn new(
-        job: JobId,
-        stop: &'a AtomicBool,
+        Told { job, stop, lease_bytes, fault }: Told<'a>,
         sink: &'a Sink,
+        pulse: &'a Pulse,
         (lane, partition): (&'a Account, &'a Partition),
-        lease_bytes: u64,
     ) -> Self {
         if let Some(gate) = &partition.gate {
             gate.enter(job);
@@ -49,9 +65,11 @@ impl<'a> LaneYield<'a> {
             job,
             stop,
             sink,
+            pulse,
             lane,
             partition,
             lease: Lease::new(lane, partition, lease_bytes),
+            fault: Cell::new(fault),
             out_of_memory: Cell::default(),
             last: Cell::default(),
             left: Cell::default(),
@@ -85,6 +103,7 @@ impl<'a> LaneYield<'a> {
         if let Some(gate) = &self.partition.gate {
             gate.begin(self.job);
         }
+        self.pulse.enter(Phase::Running);
         self.pass()?;
         self.left.set(Some(Instant::now()));
         Ok(())
@@ -92,6 +111,7 @@ impl<'a> LaneYield<'a> {
 
     /// The stage has what it was to make, and nothing else any more: a yield point for its memory alone.
     pub(crate) fn end(&self) -> Result<(), Interrupted> {
+        self.go_wrong(true)?;
         self.check_memory()
     }
 
@@ -123,10 +143,13 @@ impl<'a> LaneYield<'a> {
         self.check_stop()?;
         self.check_memory()?;
         if let Some(gate) = &self.partition.gate {
+            let phase = self.pulse.phase();
             let parking = |after: Option<Duration>| {
+                self.pulse.enter(Phase::Parked);
                 self.say(Event::Parked { job: self.job, after_us: after.map(micros) });
             };
             if let Some(parked) = gate.pass(self.job, self.stop, parking) {
+                self.pulse.enter(phase);
                 self.parked.set(self.parked.get() + parked);
                 self.yields.set(self.yields.get() + 1);
                 self.check_stop()?;
@@ -138,6 +161,28 @@ impl<'a> LaneYield<'a> {
 
     fn check_stop(&self) -> Result<(), Interrupted> {
         if self.stop.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// Lets happen what is to, if the time has come: at the end whatever is left.
+    fn go_wrong(&self, end: bool) -> Result<(), Interrupted> {
+        let Some(Fault { kind, after }) = self.fault.take() else { return Ok(()) };
+        if after > 0 && !end {
+            self.fault.set(Some(Fault { kind, after: after - 1 }));
+            return Ok(());
+        }
+        tracing::debug!(JOB_ID = self.job.0, "a fault on purpose: {kind:?}");
+        match kind {
+            Kind::OutOfMemory => {
+                self.out_of_memory.set(Some(self.lease.refuse()));
+                Err(Interrupted)
+            }
+            Kind::Squeeze => {
+                self.lease.squeeze(SQUEEZE_MARGIN_BYTES);
+                Ok(())
+            }
+            Kind::Crash => faults::crash(),
+            Kind::Hang => faults::hang(),
+        }
     }
 
     fn check_memory(&self) -> Result<(), Interrupted> {
@@ -158,10 +203,14 @@ impl<'a> LaneYield<'a> {
 impl YieldPoint for LaneYield<'_> {
     fn reach(&self, site: Site) -> Result<(), Interrupted> {
         let computes = self.measure_gap();
+        self.pulse.moved();
         match site {
             Site::WeightFile { done, total } => self.tell(Activity::Loading { done, of: total }),
             Site::Step { done, total } => self.tell(Activity::Working { done, of: total }),
             Site::TextEncoderBlock | Site::Block | Site::VaeStage => {}
+        }
+        if computes {
+            self.go_wrong(false)?;
         }
         self.pass()?;
         self.left.set(computes.then(Instant::now));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use gpusched_engine::{Command, Engine, Event, LaneSpec, PartitionSpec, Sink, Stage};
+use gpusched_engine::{Command, Engine, Event, LaneSpec, PartitionSpec, Setup, Sink, Stage};
 use gpusched_shared::{ImageSpec, JobId, JobSpec, Task};
 
 #[test]
@@ -17,11 +17,13 @@ fn threads_of_a_lane_have_its_niceness() {
     let lanes = [lane("heavy", 0, 7), lane("light", 1, 3)];
     let partitions = ["heavy", "light"].map(|name| PartitionSpec { name: name.to_owned(), cap_bytes: 0, gate: false });
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights");
-    let engine = Engine::start(&lanes, &partitions, &[models], &sink).unwrap();
+    let setup =
+        Setup { lanes: lanes.into(), partitions: partitions.into(), models: vec![models], ..Setup::default() };
+    let engine = Engine::start(&setup, &sink).unwrap();
     // A lane that takes a stage, even one that it cannot do, has its threads.
     for (lane, job) in [(0, JobId(1)), (1, JobId(2))] {
-        let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: Vec::new() };
-        engine.command(Command::Run { job, lane, stage, lease_bytes: 0, flush: false }).unwrap();
+        let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0 };
+        engine.command(Command::Run { job, attempt: 1, lane, stage, lease_bytes: 0, flush: false }, Vec::new()).unwrap();
         assert!(events.iter().any(|event| matches!(event, Event::Finished(..))));
     }
     let mut found: Vec<(String, String)> = Vec::new();

@@ -1,10 +1,11 @@
 //! Without the counting allocator everything works and all counts are 0.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use gpusched_engine::{Command, Engine, Event, LaneSpec, MemoryUse, PartitionSpec, Product, Sink, Stage};
+use gpusched_engine::{Command, Engine, Event, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage};
 use gpusched_shared::{JobId, JobSpec, Task, VqaSpec};
 
 #[test]
@@ -15,11 +16,14 @@ fn nothing_is_counted_and_no_cap_kept() {
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights");
     let lane = LaneSpec { class: "light".to_owned(), class_index: 0, index: 0, threads: 1, nice: 0 };
     let partition = PartitionSpec { name: "light".to_owned(), cap_bytes: 0, gate: false };
-    let engine = Engine::start(&[lane], &[partition], std::slice::from_ref(&weights), &sink).unwrap();
+    let setup =
+        Setup { lanes: vec![lane], partitions: vec![partition], models: vec![weights.clone()], ..Setup::default() };
+    let engine = Engine::start(&setup, &sink).unwrap();
     let task = Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 1 });
     let spec = JobSpec { model: Some("vilt-tiny".to_owned()), ..JobSpec::new(task) };
-    let stage = Stage { spec, pictures: vec![weights.join("flux2-klein-tiny/samples.png")] };
-    engine.command(Command::Run { job: JobId(1), lane: 0, stage, lease_bytes: 0, flush: false }).unwrap();
+    let files = vec![File::open(weights.join("flux2-klein-tiny/samples.png")).unwrap().into()];
+    let stage = Stage { spec, pictures: 1 };
+    engine.command(Command::Run { job: JobId(1), attempt: 1, lane: 0, stage, lease_bytes: 0, flush: false }, files).unwrap();
     let ended = events.iter().find(|event| matches!(event, Event::Finished(..)));
     let Some(Event::Finished(_, result, usage)) = ended else { panic!("it did not end") };
     assert!(matches!(result, Ok(Product::Answers(_))), "{result:?}");

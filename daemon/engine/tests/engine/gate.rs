@@ -157,7 +157,7 @@ fn all_lanes_of_the_class_park() {
 #[test]
 fn commands_that_make_no_sense_are_refused() {
     let rig = Rig::new();
-    let refused = |command| rig.engine().command(command).unwrap_err().message;
+    let refused = |command| rig.engine().command(command, Vec::new()).unwrap_err().message;
     assert_eq!(refused(Command::Gate { class: LIGHT, closed: true }), "class 1 has no gate");
     assert_eq!(refused(Command::Gate { class: 7, closed: true }), "there is no class 7");
     assert_eq!(refused(Command::Unload { class: 7, model: VILT.to_owned() }), "there is no class 7");

@@ -88,7 +88,7 @@ fn a_load_keeps_no_other_class_waiting() {
     rig.until(|event| matches!(event, Event::Progress(_, Activity::Loading { done: 1, .. })));
     rig.gate(true);
     assert_eq!(rig.next(), Event::Parked { job: heavy, after_us: None });
-    assert!(rig.engine().command(unload(HEAVY, FLUX)).is_err(), "it is being loaded");
+    assert!(rig.engine().command(unload(HEAVY, FLUX), Vec::new()).is_err(), "it is being loaded");
 
     // The same model, into the other partition.
     let light = rig.begin(2, txt2img(32, 1), PLENTY);

@@ -1,11 +1,15 @@
 //! An engine whose threads stand still at each event until the test has seen to it.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gpusched_engine::{Command, Engine, Event, Failure, LaneSpec, MemoryUse, PartitionSpec, Product, Sink, Stage};
+use gpusched_engine::{
+    Command, Engine, Event, Failure, Faults, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage,
+};
 use gpusched_shared::{ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
 
 /// The model that makes pictures.
@@ -30,6 +34,11 @@ pub(crate) fn weights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights")
 }
 
+/// The picture that stages are given.
+pub(crate) fn samples() -> OwnedFd {
+    File::open(weights().join(FLUX).join("samples.png")).expect("it is there").into()
+}
+
 /// An engine of two lanes `heavy`, numbers 0 and 1, and one lane `light`, number 2.
 pub(crate) struct Rig {
     /// Dropped to let the engine's thread go on that said the latest event.
@@ -50,6 +59,11 @@ impl Rig {
 
     /// With a cap on the partition `heavy`, in bytes.
     pub(crate) fn with_cap(cap_bytes: u64) -> Self {
+        Self::with(cap_bytes, Faults::default())
+    }
+
+    /// The same with faults.
+    pub(crate) fn with(cap_bytes: u64, faults: Faults) -> Self {
         let (sender, events) = channel();
         let sender = Mutex::new(sender);
         let sink: Sink = Arc::new(move |event| {
@@ -67,9 +81,13 @@ impl Rig {
             nice: if class_index == HEAVY { 5 } else { 0 },
         };
         let partition = |name: &str, cap_bytes, gate| PartitionSpec { name: name.to_owned(), cap_bytes, gate };
-        let lanes = [lane("heavy", HEAVY, 0), lane("heavy", HEAVY, 1), lane("light", LIGHT, 0)];
-        let partitions = [partition("heavy", cap_bytes, true), partition("light", PLENTY, false)];
-        let engine = Engine::start(&lanes, &partitions, &[weights()], &sink).expect("it starts");
+        let setup = Setup {
+            lanes: vec![lane("heavy", HEAVY, 0), lane("heavy", HEAVY, 1), lane("light", LIGHT, 0)],
+            partitions: vec![partition("heavy", cap_bytes, true), partition("light", PLENTY, false)],
+            models: vec![weights()],
+            faults,
+        };
+        let engine = Engine::start(&setup, &sink).expect("it starts");
         Self { held: None, events, engine, last: 0 }
     }
 
@@ -111,7 +129,11 @@ impl Rig {
     }
 
     pub(crate) fn tell(&self, command: Command) {
-        self.engine.command(command).expect("it makes sense");
+        self.tell_with(command, Vec::new());
+    }
+
+    pub(crate) fn tell_with(&self, command: Command, files: Vec<OwnedFd>) {
+        self.engine.command(command, files).expect("it makes sense");
     }
 
     pub(crate) fn gate(&self, closed: bool) {
@@ -122,12 +144,18 @@ impl Rig {
     pub(crate) fn begin(&mut self, lane: usize, spec: JobSpec, lease_bytes: u64) -> JobId {
         self.last += 1;
         let job = JobId(self.last);
-        let pictures = match &spec.task {
-            Task::Txt2Img(_) => Vec::new(),
-            Task::Img2Img(_) | Task::Vqa(_) => vec![weights().join(FLUX).join("samples.png")],
-        };
-        self.tell(Command::Run { job, lane, stage: Stage { spec, pictures }, lease_bytes, flush: false });
+        self.begin_attempt(job, 1, lane, spec, lease_bytes);
         job
+    }
+
+    /// The same, of a job and an attempt.
+    pub(crate) fn begin_attempt(&mut self, job: JobId, attempt: u32, lane: usize, spec: JobSpec, lease_bytes: u64) {
+        let files = match &spec.task {
+            Task::Txt2Img(_) => Vec::new(),
+            Task::Img2Img(_) | Task::Vqa(_) => vec![samples()],
+        };
+        let stage = Stage { spec, pictures: files.len() };
+        self.tell_with(Command::Run { job, attempt, lane, stage, lease_bytes, flush: false }, files);
     }
 
     /// The end of a stage, whatever else happens before.
