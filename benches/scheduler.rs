@@ -48,6 +48,7 @@ impl Shell {
             attached: false,
             key: None,
             unix_ms: 0,
+            boot: None,
         });
     }
 

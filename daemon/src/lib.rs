@@ -1,6 +1,7 @@
 //! gpuschedd, the daemon. `ARCHITECTURE.md` beside this crate's manifest is the map.
 
 pub mod blobs;
+pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod driver;

@@ -188,7 +188,17 @@ impl World {
                 self.attached.extend(attached.then_some((*job, session)));
             }
         }
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key, unix_ms });
+        self.input(Input::Submit {
+            ticket,
+            uid,
+            session,
+            spec,
+            pictures: Vec::new(),
+            attached,
+            key,
+            unix_ms,
+            boot: None,
+        });
     }
 
     /// The engine dies, of something on its lanes or of something else.

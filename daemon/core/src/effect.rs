@@ -29,6 +29,16 @@ pub struct Key {
     pub fingerprint: BlobHash,
 }
 
+/// A time on the clock that runs from the machine's start and never jumps; it tells how long ago something was, also to
+/// a daemon that has been started since, until the machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTime {
+    /// Which run of the machine.
+    pub boot: u64,
+    /// Milliseconds since its start.
+    pub ms: u64,
+}
+
 /// A job as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -46,6 +56,9 @@ pub struct JobRecord {
     pub attached: bool,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub submitted_unix_ms: u64,
+    /// The same on a clock that does not jump, if there was one.
+    #[serde(default)]
+    pub submitted_boot: Option<BootTime>,
     /// How often a lane has started it.
     pub attempts: u32,
     /// The key it was submitted with.

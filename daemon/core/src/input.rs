@@ -2,7 +2,7 @@
 
 use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, Uid, Usage};
 
-use crate::effect::{JobRecord, Key, Picture};
+use crate::effect::{BootTime, JobRecord, Key, Picture};
 use crate::lane::LaneId;
 
 /// A connection of a client.
@@ -58,6 +58,8 @@ pub enum Input {
         key: Option<Key>,
         /// Wall-clock time, for the record only.
         unix_ms: u64,
+        /// Time since the machine's start, likewise.
+        boot: Option<BootTime>,
     },
     /// The journal holds the submission.
     Recorded(JobId),

@@ -38,7 +38,7 @@ mod view;
 
 pub use catalog::{Catalog, ModelId};
 pub use class::{Class, FlushRule, GateRule};
-pub use effect::{Effect, JobRecord, Key, Picture};
+pub use effect::{BootTime, Effect, JobRecord, Key, Picture};
 pub use footprint::Measurement;
 pub use input::{Blame, Input, SessionId, Ticket, Unfinished};
 pub use lane::LaneId;

@@ -136,7 +136,7 @@ impl Scheduler {
 
     fn take_in(&mut self, input: Input, now: Time, effects: &mut VecDeque<Effect>) {
         match input {
-            Input::Submit { ticket, uid, session, spec, pictures, attached, key, unix_ms } => {
+            Input::Submit { ticket, uid, session, spec, pictures, attached, key, unix_ms, boot } => {
                 let (id, class) = (self.next_id, String::new());
                 let record = JobRecord {
                     id,
@@ -146,6 +146,7 @@ impl Scheduler {
                     pictures,
                     attached,
                     submitted_unix_ms: unix_ms,
+                    submitted_boot: boot,
                     attempts: 0,
                     key,
                     retries: 0,

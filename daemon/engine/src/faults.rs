@@ -105,8 +105,10 @@ mod tests {
     #[test]
     fn shares_are_kept_and_places_spread() {
         let faults = faults();
-        let drawn: Vec<_> =
-            (0..5000).flat_map(|job| (1..=4).map(move |n| (job, n))).map(|(j, n)| faults.draw(JobId(j), n, "x")).collect();
+        let drawn: Vec<_> = (0..5000)
+            .flat_map(|job| (1..=4).map(move |n| (job, n)))
+            .map(|(j, n)| faults.draw(JobId(j), n, "x"))
+            .collect();
         for (kind, percent) in [(Kind::OutOfMemory, 10), (Kind::Squeeze, 20), (Kind::Crash, 5), (Kind::Hang, 0)] {
             let count = drawn.iter().flatten().filter(|fault| fault.kind == kind).count();
             let expected = drawn.len() * percent / 100;

@@ -9,7 +9,7 @@ use gpusched_shared::codec::{self, CodecError, Decode, Encode};
 use crate::command::{Command, LaneSpec, PartitionSpec};
 use crate::event::{Event, Failure, Product};
 use crate::faults::Faults;
-use crate::link::{Parcel, ReceiveError, Reader, SendError, Writer};
+use crate::link::{Parcel, Reader, ReceiveError, SendError, Writer};
 use crate::pulse::Beat;
 use crate::sealed::{UnsealError, seal, unseal};
 

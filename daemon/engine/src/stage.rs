@@ -9,9 +9,9 @@ use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Task, VqaSpec};
 use crate::catalog::Catalog;
 use crate::command::Stage;
 use crate::event::{Failure, Product};
-use crate::{picture, product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
+use crate::{picture, product};
 
 /// Why a stage made nothing.
 pub(crate) enum Stopped {
@@ -48,12 +48,7 @@ impl From<Error> for Stopped {
 }
 
 /// Runs a stage to its end or to where `at` stops it. All it held is free when this returns, but for the product.
-pub(crate) fn run(
-    stage: &Stage,
-    pictures: &[File],
-    catalog: &Catalog,
-    at: &LaneYield<'_>,
-) -> Result<Product, Stopped> {
+pub(crate) fn run(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
     conclude(attempt(stage, pictures, catalog, at), at)
 }
 

@@ -6,9 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use gpusched_engine::link::{self, MAX_DESCRIPTORS, MAX_PAYLOAD, ReceiveError, SendError};
-use gpusched_engine::protocol::{
-    Order, ProtocolError, Report, receive_order, receive_report, send_order, send_report,
-};
+use gpusched_engine::protocol::{Order, ProtocolError, Report, receive_order, receive_report, send_order, send_report};
 use gpusched_engine::{
     Beat, Command, Event, Failure, Faults, LaneBeat, LaneSpec, MemoryUse, PartitionSpec, Phase, Product, Stage,
 };

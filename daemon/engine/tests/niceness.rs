@@ -17,13 +17,14 @@ fn threads_of_a_lane_have_its_niceness() {
     let lanes = [lane("heavy", 0, 7), lane("light", 1, 3)];
     let partitions = ["heavy", "light"].map(|name| PartitionSpec { name: name.to_owned(), cap_bytes: 0, gate: false });
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights");
-    let setup =
-        Setup { lanes: lanes.into(), partitions: partitions.into(), models: vec![models], ..Setup::default() };
+    let setup = Setup { lanes: lanes.into(), partitions: partitions.into(), models: vec![models], ..Setup::default() };
     let engine = Engine::start(&setup, &sink).unwrap();
     // A lane that takes a stage, even one that it cannot do, has its threads.
     for (lane, job) in [(0, JobId(1)), (1, JobId(2))] {
         let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0 };
-        engine.command(Command::Run { job, attempt: 1, lane, stage, lease_bytes: 0, flush: false }, Vec::new()).unwrap();
+        engine
+            .command(Command::Run { job, attempt: 1, lane, stage, lease_bytes: 0, flush: false }, Vec::new())
+            .unwrap();
         assert!(events.iter().any(|event| matches!(event, Event::Finished(..))));
     }
     let mut found: Vec<(String, String)> = Vec::new();

@@ -23,7 +23,9 @@ fn nothing_is_counted_and_no_cap_kept() {
     let spec = JobSpec { model: Some("vilt-tiny".to_owned()), ..JobSpec::new(task) };
     let files = vec![File::open(weights.join("flux2-klein-tiny/samples.png")).unwrap().into()];
     let stage = Stage { spec, pictures: 1 };
-    engine.command(Command::Run { job: JobId(1), attempt: 1, lane: 0, stage, lease_bytes: 0, flush: false }, files).unwrap();
+    engine
+        .command(Command::Run { job: JobId(1), attempt: 1, lane: 0, stage, lease_bytes: 0, flush: false }, files)
+        .unwrap();
     let ended = events.iter().find(|event| matches!(event, Event::Finished(..)));
     let Some(Event::Finished(_, result, usage)) = ended else { panic!("it did not end") };
     assert!(matches!(result, Ok(Product::Answers(_))), "{result:?}");

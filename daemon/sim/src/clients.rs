@@ -139,6 +139,7 @@ impl Clients {
             attached,
             key: None,
             unix_ms: now.0 / 1000,
+            boot: None,
         };
         (input, draw)
     }

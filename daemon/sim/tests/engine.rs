@@ -131,7 +131,8 @@ fn stalls_and_lack_of_memory_come_at_yield_points() {
     let stalls = format!("{IMAGE}[faults]\nstall = 1\nstall_s = [5, 5]\n");
     assert_eq!(stays(&run(&scenario("off", &stalls)), "heavy"), [(0.0, 17.0)]);
     for seed in 0..20 {
-        let timeline = run(&Scenario { seed, ..scenario("off", &format!("{IMAGE}[retry]\nbudget = 0\n[faults]\noom = 1\n")) });
+        let timeline =
+            run(&Scenario { seed, ..scenario("off", &format!("{IMAGE}[retry]\nbudget = 0\n[faults]\noom = 1\n")) });
         let [job] = timeline.jobs.as_slice() else { panic!("one job") };
         assert_eq!(job.outcome, "failed");
         let computed_us = attempt(job).ended_us - 2_000_000;

@@ -3,8 +3,10 @@
 
 mod class;
 mod device_memory;
+mod retry;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
+pub use retry::RetryConfig;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,10 +31,14 @@ pub struct Config {
     pub models: Vec<PathBuf>,
     /// Seconds that running jobs get to finish when the daemon is told to stop.
     pub stop_timeout_s: u64,
+    /// Seconds that attached jobs of an earlier run wait for their client before they are cancelled.
+    pub reattach_grace_s: u64,
     /// How waiting jobs are started: `multi-queue` or `fifo`.
     pub policy: Policy,
     /// Bounds on clients.
     pub limits: Limits,
+    /// How jobs that ran out of memory are tried again.
+    pub retry: RetryConfig,
     /// Service classes.
     #[serde(rename = "class")]
     pub classes: Vec<ClassConfig>,
@@ -97,8 +103,10 @@ impl Default for Config {
             state_dir: "/var/lib/gpusched".into(),
             models: vec!["/var/lib/gpusched/models".into()],
             stop_timeout_s: 30,
+            reattach_grace_s: 30,
             policy: Policy::default(),
             limits: Limits::default(),
+            retry: RetryConfig::default(),
             classes: vec![heavy, light],
             routes: vec![
                 RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
@@ -215,6 +223,7 @@ impl Config {
         let ranges = [
             (self.classes.iter().all(named), "[[class]] name", "1 to 64 printable ASCII characters without spaces"),
             (self.stop_timeout_s <= 86_400, "stop_timeout_s", "at most 86400"),
+            (self.reattach_grace_s <= 86_400, "reattach_grace_s", "at most 86400"),
             (lanes <= 256, "the sum of all [[class]] lanes", "at most 256"),
             (self.classes.iter().all(|c| (1..=1024).contains(&c.threads)), "[[class]] threads", "1 to 1024"),
             (self.classes.iter().all(|c| (1..=100_000).contains(&c.queue)), "[[class]] queue", "1 to 100000"),
@@ -232,7 +241,8 @@ impl Config {
             (self.limits.picture_timeout_s >= 1, "limits.picture_timeout_s", "at least 1"),
             ((1..=64).contains(&self.limits.picture_readers), "limits.picture_readers", "1 to 64"),
         ];
-        if let Some((_, key, range)) = ranges.into_iter().find(|(ok, ..)| !ok) {
+        let mut ranges = ranges.into_iter().chain(self.retry.ranges());
+        if let Some((_, key, range)) = ranges.find(|(ok, ..)| !ok) {
             return Err(ConfigError::Range { key, range });
         }
         let device = device_memory::of_cpu();
@@ -255,6 +265,8 @@ impl Config {
             Policy::Fifo => gpusched_core::Policy::Fifo,
         };
         plan.quotas = Quotas { queued_per_uid, running_per_uid, jobs_per_connection };
+        plan.retry = self.retry.rule(0);
+        plan.reattach_grace_ms = self.reattach_grace_s * 1000;
         Ok(plan)
     }
 

@@ -1,12 +1,13 @@
 //! What the scheduler wants done.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use gpusched_core::{Effect, Input, JobRecord, LaneId, Ticket};
-use gpusched_engine::{Command, Stage};
-use gpusched_shared::{JobId, Outcome, Rejection, Update, Usage};
+use gpusched_core::{Effect, Input, JobRecord, LaneId};
+use gpusched_engine::{Command, Failure, Stage};
+use gpusched_shared::{FailureKind, JobId, Outcome, Update, Usage};
 
-use super::{Driver, failed, unix_ms};
+use super::{Driver, outcome_of};
 use crate::journal::Entry;
 
 impl Driver {
@@ -23,12 +24,21 @@ impl Driver {
             }
             Effect::Stop(job) => {
                 // Stop is never refused: a job that is not running has ended, and says so itself.
-                let _ = self.engine.command(Command::Stop(job));
+                let _ = self.engine.command(Command::Stop(job), Vec::new());
             }
             Effect::Gate { class, closed } => self.order(Command::Gate { class, closed }),
             Effect::Evict { class, model } => self.order(Command::Unload { class, model }),
-            Effect::AttemptEnded { .. } | Effect::BackOff { .. } | Effect::Flush { .. } => {}
-            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us: _, usage } => {
+            Effect::AttemptEnded { job, attempt, end } => {
+                let unix_ms = self.clock.unix_ms();
+                self.journal.write(Entry::AttemptEnd { job, attempt, end, unix_ms });
+            }
+            Effect::BackOff { job, retry, within_ms } => {
+                tracing::info!(JOB_ID = job.0, RETRY = retry, WITHIN_MS = within_ms, "out of memory: backs off");
+                let retry_at_unix_ms = self.clock.unix_ms().saturating_add(within_ms);
+                self.journal.write(Entry::BackOff { job, retry, retry_at_unix_ms });
+            }
+            Effect::Flush { class } => self.order(Command::Flush { class }),
+            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage } => {
                 tracing::info!(
                     JOB_ID = job.0,
                     OUTCOME = outcome.word(),
@@ -39,7 +49,8 @@ impl Driver {
                     "ended{}",
                     why(&outcome)
                 );
-                self.journal.write(Entry::Outcome { job, outcome, wait_us, run_us, usage, unix_ms: unix_ms() });
+                let unix_ms = self.clock.unix_ms();
+                self.journal.write(Entry::Outcome { job, outcome, wait_us, run_us, backoff_us, usage, unix_ms });
             }
             Effect::Advanced => self.tell_places(),
             Effect::Tell(job, update) => {
@@ -66,24 +77,25 @@ impl Driver {
     ) -> Option<Input> {
         let name = self.lanes.get(lane).cloned().unwrap_or_default();
         tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
-        let pictures = record.pictures.iter().map(|picture| self.blobs.path(picture.blob.hash)).collect();
-        let stage = Stage { spec: record.spec.clone(), pictures };
-        let refused = self.engine.command(Command::Run { job, lane, stage, lease_bytes, flush }).err();
-        // The lane is at work already while this is noted.
-        self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms: unix_ms() });
-        refused.map(|failure| Input::Finished(job, failed(failure), Usage::default()))
+        let unix_ms = self.clock.unix_ms();
+        self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms });
+        // Opening a file of our own directory is no wait to speak of.
+        let files = record.pictures.iter().map(|picture| self.blobs.get(picture.blob.hash).map(OwnedFd::from));
+        let failed = match files.collect::<Result<Vec<_>, _>>() {
+            Ok(files) => {
+                let stage = Stage { spec: record.spec.clone(), pictures: files.len() };
+                let run = Command::Run { job, attempt, lane, stage, lease_bytes, flush };
+                self.engine.command(run, files).err()
+            }
+            Err(e) => Some(Failure { kind: FailureKind::Storage, message: format!("cannot read its picture: {e}") }),
+        };
+        failed.map(|failure| Input::Finished(job, outcome_of(failure), Usage::default()))
     }
 
     /// A command that the engine refuses only if it and the scheduler disagree about what there is.
     fn order(&mut self, command: Command) {
-        if let Err(failure) = self.engine.command(command.clone()) {
+        if let Err(failure) = self.engine.command(command.clone(), Vec::new()) {
             tracing::error!("the engine refuses {command:?}: {failure}");
-        }
-    }
-
-    fn reply(&mut self, ticket: Ticket, answer: Result<JobId, Rejection>) {
-        if let Some(reply) = self.tickets.remove(&ticket) {
-            let _ = reply.send(answer);
         }
     }
 

@@ -8,26 +8,32 @@
 //! ```
 //!
 //! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
-//! ask. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
+//! ask, `submissions` how jobs come in and `results` how what they made is kept. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 
 mod effects;
 mod news;
 mod questions;
+mod results;
+mod submissions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use gpusched_core::{Input, JobRecord, Scheduler, Ticket, Time, Unfinished};
-use gpusched_engine::{Engine, Event, Failure};
-use gpusched_shared::{JobId, Outcome, Update};
+use gpusched_core::{Input, Scheduler, Time, Unfinished};
+use gpusched_engine::Failure;
+use gpusched_shared::{JobId, Outcome, StorageView, Update};
 use tokio::sync::{mpsc, watch};
 
-use crate::blobs::Blobs;
-use crate::journal::{Journal, Reply as JournalReply};
-use crate::server::{Ask, Reply};
+use crate::blobs::{Blobs, Hold};
+use crate::clock::Clock;
+use crate::journal::{Journal, Recovering, Reply as JournalReply};
+use crate::server::Ask;
+use crate::supervisor::{Form, News};
 use crate::telemetry::preemption::Preemption;
+use results::Stored;
+use submissions::Underway;
 
 /// How long jobs that are told to leave get to come to a yield point when the daemon ends.
 const TO_NEXT_YIELD_POINT: Duration = Duration::from_secs(5);
@@ -37,7 +43,7 @@ pub struct Channels {
     /// Questions of sessions.
     pub asks: mpsc::Receiver<Ask>,
     /// News of the engine.
-    pub events: mpsc::Receiver<Event>,
+    pub events: mpsc::Receiver<News>,
     /// Answers of the journal.
     pub replies: mpsc::Receiver<JournalReply>,
     /// Orders to stop; a second one is impatient.
@@ -48,8 +54,11 @@ pub struct Channels {
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     /// What the journal holds is no longer known for sure.
-    #[error("the journal failed while writing an outcome ({0}); see to the disk, then start the daemon again")]
+    #[error("the journal failed ({0}); see to the disk, then start the daemon again")]
     JournalPoisoned(String),
+    /// The store of results fails.
+    #[error("{0}; see to the disk, then start the daemon again")]
+    Disk(String),
     /// A thread is gone.
     #[error("the {0} thread has died; its log says why")]
     ThreadDied(&'static str),
@@ -57,9 +66,9 @@ pub enum DriverError {
 
 enum Happening {
     Ask(Ask),
-    Engine(Event),
+    Engine(News),
     Journal(JournalReply),
-    Stored(JobId, Outcome),
+    Stored(Stored),
     Timer,
     Stop,
     Died(&'static str),
@@ -68,26 +77,33 @@ enum Happening {
 /// See the [module's documentation](self).
 pub struct Driver {
     scheduler: Scheduler,
-    engine: Engine,
+    engine: Form,
+    engine_state: EngineState,
     journal: Journal,
+    storage: StorageView,
     blobs: Arc<Blobs>,
+    clock: Clock,
     lanes: Vec<String>,
-    /// Submissions that wait for the journal.
-    tickets: HashMap<Ticket, Reply<JobId>>,
-    next_ticket: u64,
+    /// Submissions and pictures on their way.
+    underway: Underway,
     /// News of live jobs that somebody watches.
     watchers: HashMap<JobId, watch::Sender<Update>>,
     /// How fast each class makes way, in the order of the classes.
     preemption: Vec<Preemption>,
-    /// Pictures that the blocking pool has stored.
+    /// Results that the blocking pool has stored.
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
+    /// What keeps results in the store until the outcomes that name them are on record.
+    holds: HashMap<JobId, Hold>,
     started: Instant,
     stop_timeout: Duration,
     stopping: Stopping,
 }
 
-/// A job whose picture is in the blob store, or could not be put there.
-type Stored = (JobId, Outcome);
+/// What is known of the engine.
+struct EngineState {
+    up: bool,
+    deaths: u64,
+}
 
 /// How the daemon is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +119,10 @@ impl Driver {
     /// A driver that takes the unfinished jobs of the last run up again.
     pub fn new(
         scheduler: Scheduler,
-        engine: Engine,
+        engine: Form,
         journal: Journal,
         blobs: Arc<Blobs>,
+        clock: Clock,
         lanes: Vec<String>,
         stop_timeout: Duration,
     ) -> Self {
@@ -113,13 +130,16 @@ impl Driver {
             preemption: vec![Preemption::default(); scheduler.plan().classes().len()],
             scheduler,
             engine,
+            engine_state: EngineState { up: true, deaths: 0 },
             journal,
+            storage: StorageView::default(),
             blobs,
+            clock,
             lanes,
-            tickets: HashMap::new(),
-            next_ticket: 0,
+            underway: Underway::default(),
             watchers: HashMap::new(),
             stored: mpsc::channel(64),
+            holds: HashMap::new(),
             started: Instant::now(),
             stop_timeout,
             stopping: Stopping::No,
@@ -127,14 +147,17 @@ impl Driver {
     }
 
     /// Puts jobs of an earlier run back. Call before [`run`](Self::run).
-    pub fn restore(&mut self, records: Vec<JobRecord>) {
-        let jobs = records.into_iter().map(|record| {
+    pub fn restore(&mut self, jobs: Vec<Recovering>) {
+        let now_ms = self.clock.unix_ms();
+        let ceiling_ms = self.scheduler.plan().retry.ceiling_ms;
+        let unfinished = jobs.into_iter().map(|Recovering { record, retry_at_unix_ms, damage }| {
             tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
-            let age_ms = unix_ms().saturating_sub(record.submitted_unix_ms);
-            Unfinished { record, age_ms, retry_in_ms: None, damage: None }
+            // No wait is longer than the ceiling, whatever the wall clock was set to meanwhile.
+            let retry_in_ms = retry_at_unix_ms.map(|at| at.saturating_sub(now_ms).min(ceiling_ms));
+            Unfinished { age_ms: self.clock.age_ms(&record), record, retry_in_ms, damage }
         });
-        let jobs = jobs.collect();
-        self.input(Input::Restore(jobs));
+        let unfinished = unfinished.collect();
+        self.input(Input::Restore(unfinished));
     }
 
     /// Runs until told to stop.
@@ -146,8 +169,8 @@ impl Driver {
             let timer = self.next_timer();
             let happening = tokio::select! {
                 reply = channels.replies.recv() => reply.map_or(Happening::Died("journal"), Happening::Journal),
-                Some(event) = channels.events.recv() => Happening::Engine(event),
-                Some((job, outcome)) = self.stored.1.recv() => Happening::Stored(job, outcome),
+                news = channels.events.recv() => news.map_or(Happening::Died("engine's supervisor"), Happening::Engine),
+                Some(stored) = self.stored.1.recv() => Happening::Stored(stored),
                 Some(ask) = channels.asks.recv() => Happening::Ask(ask),
                 Some(()) = channels.stops.recv() => Happening::Stop,
                 () = sleep_until(timer), if timer.is_some() => Happening::Timer,
@@ -167,12 +190,17 @@ impl Driver {
     fn handle(&mut self, happening: Happening) -> Result<(), DriverError> {
         match happening {
             Happening::Ask(ask) => self.answer(ask),
-            Happening::Engine(event) => self.engine_event(event),
+            Happening::Engine(news) => self.engine_news(news),
             Happening::Journal(JournalReply::Recorded(job)) => self.input(Input::Recorded(job)),
             Happening::Journal(JournalReply::RecordFailed(job, why)) => self.input(Input::RecordFailed(job, why)),
-            Happening::Journal(JournalReply::Concluded(job)) => self.input(Input::Concluded(job)),
+            Happening::Journal(JournalReply::Concluded(job)) => {
+                self.holds.remove(&job);
+                self.input(Input::Concluded(job));
+            }
+            Happening::Journal(JournalReply::KeyOf { ticket, found }) => self.key_of(ticket, found),
+            Happening::Journal(JournalReply::Storage(storage)) => self.storage = storage,
             Happening::Journal(JournalReply::Poisoned(why)) => return Err(DriverError::JournalPoisoned(why)),
-            Happening::Stored(job, outcome) => self.input(Input::Stored(job, outcome)),
+            Happening::Stored(stored) => self.stored(stored)?,
             Happening::Timer => self.timer(),
             Happening::Stop => self.stop(),
             Happening::Died(thread) => return Err(DriverError::ThreadDied(thread)),
@@ -250,11 +278,6 @@ async fn sleep_until(timer: Option<Instant>) {
     }
 }
 
-fn failed(failure: Failure) -> Outcome {
+fn outcome_of(failure: Failure) -> Outcome {
     Outcome::Failed { kind: failure.kind, message: failure.message }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,16 +1,33 @@
 //! What the engine says.
 
-use std::sync::Arc;
-
 use gpusched_core::Input;
-use gpusched_engine::{Event, Failure, Product};
-use gpusched_shared::{FailureKind, JobId, Outcome, Size, Usage};
+use gpusched_engine::{Event, Product};
+use gpusched_shared::{JobId, Outcome, Usage};
 
-use super::{Driver, failed, unix_ms};
+use super::{Driver, outcome_of};
 use crate::journal::Entry;
+use crate::supervisor::News;
 
 impl Driver {
-    pub(super) fn engine_event(&mut self, event: Event) {
+    pub(super) fn engine_news(&mut self, news: News) {
+        match news {
+            News::Event(event) => self.engine_event(event),
+            News::Lost { blame, why } => {
+                tracing::error!("the engine is gone: {why}");
+                self.engine_state.up = false;
+                self.engine_state.deaths += 1;
+                self.give_up_inspections();
+                self.input(Input::EngineLost(blame));
+            }
+            News::Ready => {
+                tracing::info!("the engine is ready again");
+                self.engine_state.up = true;
+                self.input(Input::EngineReady);
+            }
+        }
+    }
+
+    fn engine_event(&mut self, event: Event) {
         match event {
             Event::Started(job) => self.input(Input::Started(job)),
             Event::Progress(job, activity) => self.input(Input::Progress(job, activity)),
@@ -42,8 +59,10 @@ impl Driver {
             Event::Flushed { class, before, after } => {
                 let class = self.class(class);
                 tracing::debug!(CLASS = class, BEFORE = before.resident_bytes, AFTER = after.resident_bytes, "flushed");
-                self.journal.write(Entry::Flush { class, before, after, unix_ms: unix_ms() });
+                let unix_ms = self.clock.unix_ms();
+                self.journal.write(Entry::Flush { class, before, after, unix_ms });
             }
+            Event::Inspected { ticket, result } => self.inspected(ticket, result),
             Event::Finished(job, result, usage) => {
                 self.note_gap(job, usage);
                 match result {
@@ -55,24 +74,10 @@ impl Driver {
                         self.input(Input::Made(job, usage));
                         self.store(job, png, size, truncated_tokens);
                     }
-                    Err(failure) => self.input(Input::Finished(job, failed(failure), usage)),
+                    Err(failure) => self.input(Input::Finished(job, outcome_of(failure), usage)),
                 }
             }
         }
-    }
-
-    fn store(&self, job: JobId, png: Vec<u8>, size: Size, truncated_tokens: u32) {
-        let (blobs, stored) = (Arc::clone(&self.blobs), self.stored.0.clone());
-        tokio::task::spawn_blocking(move || {
-            let outcome = match blobs.put(&png) {
-                Ok(blob) => Outcome::Image { blob, size, truncated_tokens },
-                Err(e) => {
-                    let message = format!("cannot store the picture: {e}");
-                    failed(Failure { kind: FailureKind::Engine, message })
-                }
-            };
-            let _ = stored.blocking_send((job, outcome));
-        });
     }
 
     fn note_gap(&mut self, job: JobId, usage: Usage) {

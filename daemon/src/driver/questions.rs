@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use gpusched_core::{Input, Ticket};
+use gpusched_core::Input;
 use gpusched_shared::{
-    BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView,
-    Reason, Rejection, RouteView, StatusView, StorageView, Uid, Update,
+    AttemptView, BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView,
+    Reason, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
-use super::{Driver, unix_ms};
+use super::Driver;
 use crate::blobs::Blobs;
 use crate::journal::Query;
 use crate::server::{Ask, Peer, Reply};
@@ -18,17 +18,9 @@ use crate::server::{Ask, Peer, Reply};
 impl Driver {
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Submit { peer, session, spec, pictures, attached, key: _, reply } => {
-                let resolved = random_seed().and_then(|seed| self.scheduler.catalog().resolve(spec, seed));
-                let spec = match resolved {
-                    Ok(spec) => spec,
-                    Err(rejection) => return drop(reply.send(Err(rejection))),
-                };
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                self.tickets.insert(ticket, reply);
-                let (uid, unix_ms) = (peer.uid, unix_ms());
-                self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, key: None, unix_ms });
+            Ask::Inspect(file, reply) => self.inspect(file, reply),
+            Ask::Submit { peer, session, spec, pictures, attached, key, reply } => {
+                self.submit(peer, session, spec, pictures, attached, key, reply);
             }
             Ask::Watch(peer, job, reply) => self.watch(peer, job, reply),
             Ask::Cancel(peer, job, reply) => {
@@ -66,7 +58,7 @@ impl Driver {
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
                 None => self.refuse_ended(peer, job, reply),
             },
-            Ask::History(peer, job, reply) => self.refuse_ended(peer, job, reply),
+            Ask::History(peer, job, reply) => self.history(peer, job, reply),
             Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
             Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {
@@ -118,6 +110,37 @@ impl Driver {
     /// Answers a question that makes sense only while the job has not ended.
     fn refuse_ended<T: Send + 'static>(&self, peer: Peer, job: JobId, reply: Reply<T>) {
         self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))));
+    }
+
+    /// The attempts at a job, live or ended. The journal may not have heard of the last one's end yet.
+    fn history(&self, peer: Peer, job: JobId, reply: Reply<Vec<AttemptView>>) {
+        let (ask, answer) = oneshot::channel();
+        match self.live(peer, job) {
+            Some(Err(rejection)) => return drop(reply.send(Err(rejection))),
+            Some(Ok(_)) => {
+                self.journal.ask(Query::History(job, ask));
+                tokio::spawn(async move {
+                    if let Ok(attempts) = answer.await {
+                        let _ = reply.send(Ok(attempts));
+                    }
+                });
+            }
+            None => {
+                let (shown, view) = oneshot::channel();
+                self.journal.ask(Query::Show(job, shown));
+                self.journal.ask(Query::History(job, ask));
+                tokio::spawn(async move {
+                    let found = match view.await {
+                        Ok(Some(view)) if peer.may_touch(view.uid) => answer.await.map(Ok),
+                        Ok(_) => Ok(Err(Rejection::NoSuchJob { job })),
+                        Err(e) => Err(e),
+                    };
+                    if let Ok(found) = found {
+                        let _ = reply.send(found);
+                    }
+                });
+            }
+        }
     }
 
     fn watch(&mut self, peer: Peer, job: JobId, reply: Reply<watch::Receiver<Update>>) {
@@ -239,8 +262,12 @@ impl Driver {
             lanes,
             models: models.collect(),
             preemption,
-            engine: EngineView { up: true, pid: None, deaths: 0 },
-            storage: StorageView::default(),
+            engine: EngineView {
+                up: self.engine_state.up,
+                pid: self.engine.pid(),
+                deaths: self.engine_state.deaths,
+            },
+            storage: self.storage,
         }
     }
 }
@@ -266,9 +293,4 @@ fn open(blobs: &Blobs, view: &JobView) -> Result<(BlobRef, File), Rejection> {
     })?;
     let file = blobs.get(blob.hash);
     file.map(|file| (blob, file)).map_err(|e| Rejection::Internal { reason: format!("picture of job {job}: {e}") })
-}
-
-fn random_seed() -> Result<u64, Rejection> {
-    // 32 bits are enough for a seed and short enough to read out.
-    getrandom::u32().map(u64::from).map_err(|e| Rejection::Internal { reason: format!("no random numbers: {e}") })
 }

@@ -9,11 +9,13 @@ pub use listener::{BindError, bind, serve};
 pub use peer::Peer;
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Uid, Update,
+    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, Size, StatusView, Uid,
+    Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -23,7 +25,9 @@ use crate::config::Limits;
 /// A question of a session to the driver, with the place for the answer.
 #[derive(Debug)]
 pub enum Ask {
-    /// Asks for a job; its pictures are stored already.
+    /// Asks what a stored picture is; the answer is its size in pixels, or what is wrong with it, for a person.
+    Inspect(OwnedFd, Reply<Result<Size, String>>),
+    /// Asks for a job; its pictures are stored and known to be pictures.
     Submit {
         /// Who asks.
         peer: Peer,

@@ -2,7 +2,7 @@
 //!
 //! A descriptor is hostile until read: it may be a pipe that never ends, a file that changes or shrinks, a file system
 //! that hangs. So it is never mapped, but read once into memory, with a limit on bytes and on time, by a bounded number of
-//! readers.
+//! readers. Nor is it decoded here: the engine does that, which may die of it.
 
 use std::fs::File;
 use std::io;
@@ -11,25 +11,33 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpusched_core::Picture;
-use gpusched_shared::Rejection;
+use gpusched_shared::{BlobRef, Rejection};
 use gpusched_shared::spec::MAX_IMAGE_BYTES;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use tokio::sync::Semaphore;
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Hold, StoreError};
 
-/// Reads, checks and keeps the pictures, in order.
+/// A picture in the store, kept there until the job that it came with is on record.
+pub(super) struct Taken {
+    /// Its file.
+    pub(super) blob: BlobRef,
+    /// Dropped, it may be collected again.
+    pub(super) hold: Hold,
+}
+
+/// Reads the pictures and keeps them, in order. Whether they are pictures is for the engine to say.
 ///
 /// # Errors
-/// [`Rejection::BadImage`] for the first one that cannot be taken, [`Rejection::Internal`] when the store fails.
+/// [`Rejection::BadImage`] for the first one that cannot be taken, [`Rejection::DiskFull`] or [`Rejection::StoreFull`] if
+/// there is no room for it, [`Rejection::Internal`] when the store fails.
 pub(super) async fn take(
     descriptors: Vec<OwnedFd>,
     blobs: &Arc<Blobs>,
     readers: &Arc<Semaphore>,
     limit: Duration,
-) -> Result<Vec<Picture>, Rejection> {
+) -> Result<Vec<Taken>, Rejection> {
     let mut taken = Vec::with_capacity(descriptors.len());
     for (index, descriptor) in (0u8..).zip(descriptors) {
         let bad = |reason: String| Rejection::BadImage { index, reason };
@@ -41,30 +49,28 @@ pub(super) async fn take(
             // The reader keeps its place until it is really done, also when nobody waits for it any more.
             let read = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                take_one(descriptor, &blobs)
+                take_one(index, descriptor, &blobs)
             });
-            read.await.unwrap_or_else(|e| Err(Problem::Ours(e.to_string())))
+            read.await.unwrap_or_else(|e| Err(Rejection::Internal { reason: e.to_string() }))
         };
         match tokio::time::timeout(limit, reading).await {
-            Ok(Ok(picture)) => taken.push(picture),
-            Ok(Err(Problem::Theirs(reason))) => return Err(bad(reason)),
-            Ok(Err(Problem::Ours(reason))) => return Err(Rejection::Internal { reason }),
+            Ok(read) => taken.push(read?),
             Err(_) => return Err(bad(format!("not read within {} s", limit.as_secs()))),
         }
     }
     Ok(taken)
 }
 
-enum Problem {
-    Theirs(String),
-    Ours(String),
-}
-
-fn take_one(descriptor: OwnedFd, blobs: &Blobs) -> Result<Picture, Problem> {
-    let bytes = read(File::from(descriptor)).map_err(Problem::Theirs)?;
-    let size = gpusched_engine::picture::check(&bytes).map_err(Problem::Theirs)?;
-    let blob = blobs.put(&bytes).map_err(|e| Problem::Ours(format!("cannot store a picture: {e}")))?;
-    Ok(Picture { blob, pixels: u64::from(size.width) * u64::from(size.height) })
+fn take_one(index: u8, descriptor: OwnedFd, blobs: &Blobs) -> Result<Taken, Rejection> {
+    let bytes = read(File::from(descriptor)).map_err(|reason| Rejection::BadImage { index, reason })?;
+    match blobs.put_input(&bytes) {
+        Ok((blob, hold)) => Ok(Taken { blob, hold }),
+        Err(StoreError::Full { free_bytes, low_water_bytes }) => {
+            Err(Rejection::DiskFull { free_bytes, low_water_bytes })
+        }
+        Err(StoreError::Quota { quota_bytes }) => Err(Rejection::StoreFull { quota_bytes }),
+        Err(StoreError::Io(e)) => Err(Rejection::Internal { reason: format!("cannot store a picture: {e}") }),
+    }
 }
 
 fn read(file: File) -> Result<Vec<u8>, String> {

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpusched_core::SessionId;
+use gpusched_core::{Picture, SessionId};
 use gpusched_shared::frame::{Frame, MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, Writer, split};
 use gpusched_shared::spec::{PRIORITY, check_key, within};
@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::peer::Peer;
+use super::pictures::Taken;
 use super::{Ask, Context, Reply, pictures};
 
 /// Responses that may wait for a slow client.
@@ -198,9 +199,12 @@ impl Client {
                 }
                 let limit = Duration::from_secs(self.context.limits.picture_timeout_s);
                 let Context { blobs, readers, .. } = &*self.context;
-                let pictures = pictures::take(descriptors, blobs, readers, limit).await?;
+                let taken = pictures::take(descriptors, blobs, readers, limit).await?;
+                let pictures = self.inspected(&taken).await?;
                 let session = self.session;
                 let job = self.ask(|reply| Ask::Submit { peer, session, spec, pictures, attached, key, reply }).await?;
+                // From here on the journal keeps them.
+                drop(taken);
                 self.say(id, Response::Accepted(job)).await;
                 Ok(())
             }
@@ -276,6 +280,19 @@ impl Client {
                 Ok(())
             }
         }
+    }
+
+    /// Has the engine look at stored pictures.
+    async fn inspected(&self, taken: &[Taken]) -> Result<Vec<Picture>, Rejection> {
+        let mut pictures = Vec::with_capacity(taken.len());
+        for (index, Taken { blob, .. }) in (0u8..).zip(taken) {
+            let file = self.context.blobs.get(blob.hash);
+            let file = file.map_err(|e| Rejection::Internal { reason: format!("cannot read a stored picture: {e}") })?;
+            let size = self.ask(|reply| Ask::Inspect(file.into(), reply)).await?;
+            let size = size.map_err(|reason| Rejection::BadImage { index, reason })?;
+            pictures.push(Picture { blob: *blob, pixels: u64::from(size.width) * u64::from(size.height) });
+        }
+        Ok(pictures)
     }
 
     async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Rejection> {

@@ -105,8 +105,17 @@ impl Mill {
         self.number += 1;
         let ticket = Ticket(self.number);
         let (session, model) = (SessionId(u64::from(uid)), spec.model.clone().unwrap_or_default());
-        let submit =
-            Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached: false, key: None, unix_ms: 0 };
+        let submit = Input::Submit {
+            ticket,
+            uid,
+            session,
+            spec,
+            pictures: Vec::new(),
+            attached: false,
+            key: None,
+            unix_ms: 0,
+            boot: None,
+        };
         self.draft = Some(Job { uid, model, work, launched: None, worked_us: 0, cancelled: false, outcome: None });
         self.input(submit);
         let id = self.jobs.keys().next_back().copied();

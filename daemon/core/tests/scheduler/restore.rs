@@ -15,6 +15,7 @@ pub(crate) fn record(id: u64, spec: JobSpec) -> JobRecord {
         pictures: Vec::new(),
         attached: false,
         submitted_unix_ms: 0,
+        submitted_boot: None,
         attempts: 1,
         key: None,
         retries: 0,

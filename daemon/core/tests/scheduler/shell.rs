@@ -146,7 +146,17 @@ impl Shell {
         let (ticket, session) = (Ticket(self.next_ticket), self.session);
         self.next_ticket += 1;
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit { ticket, uid, session, spec, pictures: Vec::new(), attached, key, unix_ms });
+        self.input(Input::Submit {
+            ticket,
+            uid,
+            session,
+            spec,
+            pictures: Vec::new(),
+            attached,
+            key,
+            unix_ms,
+            boot: None,
+        });
     }
 
     pub(crate) fn restore(&mut self, record: JobRecord, age_ms: u64) {
