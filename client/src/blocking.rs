@@ -24,7 +24,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::attachment::Picture;
 use crate::error::Error;
 use crate::path::default_socket;
+use crate::reconnect::Reconnect;
 use crate::retry::Retry;
+use crate::session::Notice;
+use crate::submission::Submission;
 
 /// A connection to the daemon, with a runtime of its own. Clones share both, from any thread.
 ///
@@ -69,6 +72,14 @@ impl Client {
     /// As there.
     pub fn submit(&self, spec: impl Into<JobSpec>, pictures: Vec<Picture>, attached: bool) -> Result<JobId, Error> {
         self.runtime.block_on(self.client.submit(spec, pictures, attached))
+    }
+
+    /// See [`crate::Client::hand_in`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hand_in(&self, submission: &Submission) -> Result<JobId, Error> {
+        self.runtime.block_on(self.client.hand_in(submission))
     }
 
     /// See [`crate::Client::submit_retrying`].
@@ -228,5 +239,122 @@ impl Iterator for Watch {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.runtime.block_on(self.watch.next()).transpose()
+    }
+}
+
+/// A connection that is opened again when it is lost; see [`crate::Session`].
+///
+/// ```no_run
+/// use gpusched_client::{Reconnect, Submission, blocking::Session, default_socket, txt2img};
+///
+/// # fn main() -> Result<(), gpusched_client::Error> {
+/// let session = Session::connect(default_socket(), Reconnect::default(), |notice| eprintln!("{notice:?}"))?;
+/// let mut job = session.submit(Submission::new(txt2img("a red circle")))?;
+/// println!("{:?}", job.wait()?.state);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Session {
+    session: crate::Session,
+    runtime: Arc<Runtime>,
+}
+
+impl Session {
+    /// See [`crate::Session::connect`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Io`] if the system gives no runtime.
+    pub fn connect(
+        socket: impl AsRef<Path>,
+        reconnect: Reconnect,
+        notice: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let session = runtime.block_on(crate::Session::connect(socket, reconnect, notice))?;
+        Ok(Self { session, runtime: Arc::new(runtime) })
+    }
+
+    /// See [`crate::Session::client`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn client(&self) -> Result<Client, Error> {
+        let client = self.runtime.block_on(self.session.client())?;
+        Ok(Client { client, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// See [`crate::Session::submit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit(&self, submission: Submission) -> Result<Job, Error> {
+        let job = self.runtime.block_on(self.session.submit(submission))?;
+        Ok(Job { job, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// See [`crate::Session::submit_retrying`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_retrying(
+        &self,
+        submission: Submission,
+        retry: Retry,
+        notice: impl FnMut(&Rejection, Duration),
+    ) -> Result<Job, Error> {
+        let job = self.runtime.block_on(self.session.submit_retrying(submission, retry, notice))?;
+        Ok(Job { job, runtime: Arc::clone(&self.runtime) })
+    }
+
+    /// See [`crate::Session::attend`].
+    pub fn attend(&self, job: JobId) -> Job {
+        Job { job: self.session.attend(job), runtime: Arc::clone(&self.runtime) }
+    }
+}
+
+/// A job of a [`Session`]; see [`crate::Job`]. Its updates are what it iterates over.
+#[derive(Debug)]
+pub struct Job {
+    job: crate::Job,
+    runtime: Arc<Runtime>,
+}
+
+impl Job {
+    /// See [`crate::Job::id`].
+    pub fn id(&self) -> JobId {
+        self.job.id()
+    }
+
+    /// See [`crate::Job::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&mut self) -> Result<JobView, Error> {
+        self.runtime.block_on(self.job.wait())
+    }
+
+    /// See [`crate::Job::fetch_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch_bytes(&self) -> Result<Vec<u8>, Error> {
+        self.runtime.block_on(self.job.fetch_bytes())
+    }
+
+    /// See [`crate::Job::cancel`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cancel(&self) -> Result<JobView, Error> {
+        self.runtime.block_on(self.job.cancel())
+    }
+}
+
+impl Iterator for Job {
+    type Item = Result<Update, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.runtime.block_on(self.job.next()).transpose()
     }
 }

@@ -6,18 +6,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gpusched_shared::spec::check_key;
 use gpusched_shared::{
     AttemptView, BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, Request, Response,
     RouteView, StatusView, Update,
 };
-use tokio::time::{Instant, sleep};
 
 use crate::attachment::Picture;
 use crate::connection::{Connection, Reply, unexpected};
 use crate::error::Error;
 use crate::mailbox::Receiver;
 use crate::path::default_socket;
-use crate::retry::Retry;
+use crate::retry::{Retry, Tries};
+use crate::submission::Submission;
 
 /// A connection to the daemon. Clones share it; it closes when the last of them and of their [`Watch`]es is dropped.
 ///
@@ -64,12 +65,22 @@ impl Client {
         pictures: Vec<Picture>,
         attached: bool,
     ) -> Result<JobId, Error> {
-        let spec = spec.into();
+        self.hand_in(&Submission { spec: spec.into(), pictures, attached, key: None }).await
+    }
+
+    /// As [`submit`](Self::submit). With a key, the same submission may be handed in again, here or on a later connection,
+    /// when its answer was lost: it is still one job. [`Session`](crate::Session) does that.
+    ///
+    /// # Errors
+    /// As there; [`Rejection::KeyConflict`] if the key was used for another job.
+    pub async fn hand_in(&self, submission: &Submission) -> Result<JobId, Error> {
+        let Submission { spec, pictures, attached, key } = submission;
         spec.validate(pictures.len())?;
+        key.as_deref().map_or(Ok(()), check_key)?;
         // Validation leaves at most a handful.
         let count = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
-        let descriptors = pictures.into_iter().map(Into::into).collect();
-        let request = Request::Submit { spec, pictures: count, attached, key: None };
+        let descriptors = submission.pictures_again()?.into_iter().map(Into::into).collect();
+        let request = Request::Submit { spec: spec.clone(), pictures: count, attached: *attached, key: key.clone() };
         let response = self.connection.call(&request, descriptors).await?.response;
         let Response::Accepted(job) = response else { return Err(unexpected(&response)) };
         Ok(job)
@@ -86,21 +97,21 @@ impl Client {
         pictures: Vec<Picture>,
         attached: bool,
         retry: Retry,
-        mut notice: impl FnMut(&Rejection, Duration),
+        notice: impl FnMut(&Rejection, Duration),
     ) -> Result<JobId, Error> {
-        let spec = spec.into();
-        let start = Instant::now();
-        let mut backoff = retry.start();
+        let submission = Submission { spec: spec.into(), pictures, attached, key: None };
+        let mut tries = Tries::new(retry, notice);
         loop {
-            let again = pictures.iter().map(Picture::try_clone).collect::<io::Result<_>>()?;
-            let refusal = match self.submit(spec.clone(), again, attached).await {
-                Err(Error::Rejected(refusal)) => refusal,
-                other => return other,
-            };
-            let Some(wait) = backoff.wait(&refusal, start.elapsed()) else { return Err(refusal.into()) };
-            notice(&refusal, wait);
-            sleep(wait).await;
+            match self.hand_in(&submission).await {
+                Err(error) => tries.outlast(error).await?,
+                accepted => return accepted,
+            }
         }
+    }
+
+    /// True once the connection is over: every further call fails.
+    pub fn is_lost(&self) -> bool {
+        self.connection.is_over()
     }
 
     /// Watches a job: its present state at once, then what changes, until it has ended.

@@ -64,6 +64,11 @@ impl Connection {
         &self.server
     }
 
+    /// True once nothing more can be asked.
+    pub(crate) fn is_over(&self) -> bool {
+        self.calls.state().end.is_some()
+    }
+
     /// Sends a request; its responses arrive in the mailbox.
     pub(crate) async fn ask(&self, request: &Request, descriptors: Vec<OwnedFd>) -> Result<Receiver<Reply>, Error> {
         let payload = encode(request).map_err(|e| Error::Protocol(e.to_string()))?;

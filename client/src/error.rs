@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gpusched_shared::{JobId, Rejection};
 
@@ -30,6 +31,19 @@ pub enum Error {
         "the daemon closed the connection: see `journalctl -u gpusched`; a detached job goes on, `gpuctl jobs` finds it"
     )]
     Disconnected,
+    /// The daemon went away, and did not come back in time.
+    #[error(
+        "the daemon went away and was not back within {}: start it with `systemctl start gpusched` (`journalctl -u gpusched` \
+         says why it ended); what it accepted is on record, `gpuctl jobs --all` finds it",
+        seconds(*within)
+    )]
+    Gone {
+        /// How long it was waited for.
+        within: Duration,
+        /// What the last try came to.
+        #[source]
+        last: Box<Error>,
+    },
     /// The daemon refused. Nothing has changed.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -53,4 +67,9 @@ pub enum Error {
     /// The system failed otherwise.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds.fract() == 0.0 { format!("{seconds} s") } else { format!("{seconds:.1} s") }
 }

@@ -15,10 +15,13 @@
 //!
 //! [`Client`] is asynchronous and needs a tokio runtime; [`blocking::Client`] has the same verbs and needs none. Both may
 //! be cloned and shared: every clone speaks over the one connection, and any number of calls may be open on it. A lost
-//! connection is not opened again: its calls fail with [`Error::Disconnected`], and the caller connects anew.
+//! connection is not opened again: its calls fail with [`Error::Disconnected`], and the caller connects anew. A [`Session`]
+//! ([`blocking::Session`]) does that by itself: its jobs survive that the daemon is restarted, or dies.
 //!
-//! Where to look: [`client`] has the verbs, [`attachment`] how pictures reach the daemon, [`spec`] short ways to write a
-//! job, [`retry`] how to go on when the queue is full, [`path`] how the socket is found. The vocabulary is that of [`gpusched_shared`], re-exported here.
+//! Where to look: [`client`] has the verbs, [`session`] what goes on when the daemon goes away, [`submission`] what is
+//! handed in, [`attachment`] how pictures reach the daemon, [`spec`] short ways to write a job, [`retry`] how to go on when
+//! the queue is full, [`reconnect`] when the daemon is away, [`path`] how the socket is found. The vocabulary is that of
+//! [`gpusched_shared`], re-exported here.
 
 pub mod attachment;
 pub mod blocking;
@@ -27,8 +30,11 @@ mod connection;
 pub mod error;
 mod mailbox;
 pub mod path;
+pub mod reconnect;
 pub mod retry;
+pub mod session;
 pub mod spec;
+pub mod submission;
 
 pub use attachment::Picture;
 pub use client::{Client, Watch};
@@ -39,5 +45,8 @@ pub use gpusched_shared::{
     JobView, Outcome, QueueView, Rejection, RouteView, Size, StatusView, Task, TimeLimit, Update, VqaSpec,
 };
 pub use path::default_socket;
+pub use reconnect::Reconnect;
 pub use retry::Retry;
+pub use session::{Job, Notice, Session};
 pub use spec::{img2img, txt2img, vqa};
+pub use submission::Submission;

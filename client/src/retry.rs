@@ -1,4 +1,5 @@
-//! When to try again after the queue was full. Pure: no clock, no IO; chance comes from a source that can be seeded.
+//! When to try again after the queue was full. [`Backoff`] is pure: no clock, no IO; chance comes from a source that can be
+//! seeded.
 //!
 //! The daemon says when a place is likely to be free. Each wait is that long, times a chance factor so that those who
 //! were refused together do not come back together, and twice as long each time, up to a ceiling, because a queue that
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use gpusched_shared::Rejection;
+use tokio::time::{Instant, sleep};
+
+use crate::error::Error;
 
 /// The shortest hint that is believed: who asks again at once only keeps the daemon busy.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -75,6 +79,29 @@ impl Backoff {
         let factor = JITTER.start + self.chance.f64() * (JITTER.end - JITTER.start);
         let wait = Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(Duration::MAX);
         Some(wait.min(left))
+    }
+}
+
+/// One submission's tries. Before each wait `notice` is told why and for how long.
+pub(crate) struct Tries<N> {
+    since: Instant,
+    backoff: Backoff,
+    notice: N,
+}
+
+impl<N: FnMut(&Rejection, Duration)> Tries<N> {
+    /// From now on.
+    pub(crate) fn new(retry: Retry, notice: N) -> Self {
+        Self { since: Instant::now(), backoff: retry.start(), notice }
+    }
+
+    /// Waits until the next try; the error where there is to be none.
+    pub(crate) async fn outlast(&mut self, error: Error) -> Result<(), Error> {
+        let Error::Rejected(refusal) = error else { return Err(error) };
+        let Some(wait) = self.backoff.wait(&refusal, self.since.elapsed()) else { return Err(refusal.into()) };
+        (self.notice)(&refusal, wait);
+        sleep(wait).await;
+        Ok(())
     }
 }
 

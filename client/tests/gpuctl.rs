@@ -4,8 +4,8 @@
 mod daemon;
 
 use std::io::{Seek, Write};
-use std::process::{Child, Command, Output, Stdio};
 
+use daemon::program::{accept, end, start};
 use daemon::{Daemon, Peer, done, queued, view, working};
 use gpusched_client::shared::{OutOfMemory, Reason, Request, Response, RuleView};
 use gpusched_client::{
@@ -14,34 +14,6 @@ use gpusched_client::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-fn start(daemon: &Daemon, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_gpuctl"))
-        .args(args)
-        .arg("--socket")
-        .arg(daemon.socket())
-        .current_dir(daemon.directory())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("gpuctl starts")
-}
-
-async fn end(child: Child) -> (i32, String, String) {
-    let output = tokio::task::spawn_blocking(|| child.wait_with_output());
-    let Output { status, stdout, stderr } = output.await.expect("no panic").expect("gpuctl ends");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (status.code().expect("not killed"), text(stdout), text(stderr))
-}
-
-/// Accepts the job that is submitted as number 7, and returns the id of the watch that follows.
-async fn accept(peer: &mut Peer, attached: bool) -> u64 {
-    let (id, request) = peer.request().await;
-    assert!(matches!(request, Request::Submit { attached: a, .. } if a == attached), "{request:?}");
-    peer.say(id, Response::Accepted(JobId(7))).await;
-    peer.expect(Request::Watch(JobId(7))).await
-}
 
 fn answers() -> Outcome {
     let answer = |label: &str, score| Answer { label: label.to_owned(), score };
@@ -135,13 +107,12 @@ async fn an_interrupt_cancels_an_attached_job() {
     let daemon = Daemon::new();
     let child = start(&daemon, &["submit", "txt2img", "x"]);
     let mut peer = daemon.welcome().await;
-    accept(&mut peer, true).await;
+    let watch = accept(&mut peer, true).await;
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
     kill(pid, Signal::SIGINT).expect("signalled");
     let cancel = peer.expect(Request::Cancel(JobId(7))).await;
     peer.say(cancel, Response::Job(view(7, JobState::Queued { ahead: 0 }))).await;
-    let wait = peer.expect(Request::Watch(JobId(7))).await;
-    peer.say(wait, done(7, Outcome::Cancelled)).await;
+    peer.say(watch, done(7, Outcome::Cancelled)).await;
     let ended = end(child).await;
     assert_eq!(ended, (130, String::new(), "gpuctl: interrupted: job 7 is cancelled\n".to_owned()));
 }

@@ -41,6 +41,10 @@ fn the_neighbour_takes_over_then_the_path() {
         (Some(7), "path\nsimulate\n--help\na b.toml\n--seed\n-1\n--json\n")
     );
 
+    let taken = run(&gpuctl, &elsewhere, &["journal", "check", "--state-dir", "/x", "--json"]);
+    let said = String::from_utf8(taken.stdout).expect("text");
+    assert_eq!((taken.status.code(), said.as_str()), (Some(7), "path\njournal\ncheck\n--state-dir\n/x\n--json\n"));
+
     install(&directory.path().join("bin"), "neighbour");
     let taken = run(&gpuctl, &elsewhere, &["demo", "--json", "--images", "3"]);
     let said = String::from_utf8(taken.stdout).expect("text");

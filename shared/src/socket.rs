@@ -62,6 +62,33 @@ impl Reader {
             if let Some(frame) = self.frames.next_frame()? {
                 return Ok(Some(frame));
             }
+            if !self.fill().await? {
+                return if self.frames.is_mid_frame() {
+                    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+                } else {
+                    Ok(None)
+                };
+            }
+        }
+    }
+
+    /// Waits until the next frame has begun: true once a byte of it is here, false when the peer has closed. Who wants a
+    /// frame to be complete in time counts from here. Cancel-safe likewise.
+    ///
+    /// # Errors
+    /// As for [`next_frame`](Self::next_frame).
+    pub async fn begun(&mut self) -> Result<bool, ReadError> {
+        while !self.frames.is_mid_frame() {
+            if !self.fill().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what has arrived; false when the peer has closed.
+    async fn fill(&mut self) -> Result<bool, ReadError> {
+        loop {
             self.stream.readable().await?;
             let mut chunk = [0; 16 * 1024];
             let received = self.stream.try_io(Interest::READABLE, || receive(&self.stream, &mut chunk));
@@ -73,14 +100,8 @@ impl Reader {
             if cut || self.descriptors.len() > MAX_DESCRIPTORS {
                 return Err(ReadError::TooManyDescriptors);
             }
-            if count == 0 {
-                return if self.frames.is_mid_frame() {
-                    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-                } else {
-                    Ok(None)
-                };
-            }
             self.frames.push(&chunk[..count]);
+            return Ok(count > 0);
         }
     }
 

@@ -3,6 +3,9 @@
 // Each test crate uses its part of this.
 #![allow(dead_code, unreachable_pub)]
 
+#[cfg(feature = "cli")]
+pub mod program;
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -37,6 +40,17 @@ pub struct Peer {
     writer: Writer,
 }
 
+/// A daemon that has gone away.
+pub struct Stopped(TempDir);
+
+impl Stopped {
+    /// Comes back, on the same socket.
+    pub fn start(self) -> Daemon {
+        let listener = UnixListener::bind(self.0.path().join("socket")).expect("a socket");
+        Daemon { listener, directory: self.0 }
+    }
+}
+
 impl Daemon {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
@@ -50,6 +64,14 @@ impl Daemon {
 
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Goes away, and its socket with it.
+    pub fn stop(self) -> Stopped {
+        let Self { listener, directory } = self;
+        drop(listener);
+        std::fs::remove_file(directory.path().join("socket")).expect("removed");
+        Stopped(directory)
     }
 
     /// The next connection, before Hello.

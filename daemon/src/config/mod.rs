@@ -59,6 +59,10 @@ pub struct Limits {
     pub open_requests: u32,
     /// Seconds a new connection gets to say Hello.
     pub handshake_timeout_s: u64,
+    /// Seconds that a frame a client has begun gets to be complete.
+    pub frame_timeout_s: u64,
+    /// Seconds a client gets to take an answer; who does not read is cut off.
+    pub write_timeout_s: u64,
     /// Seconds a client's picture file gets to be read.
     pub picture_timeout_s: u64,
     /// Picture files read at once.
@@ -124,6 +128,8 @@ impl Default for Limits {
             connections_per_uid: 64,
             open_requests: 64,
             handshake_timeout_s: 5,
+            frame_timeout_s: 10,
+            write_timeout_s: 30,
             picture_timeout_s: 10,
             picture_readers: 4,
             queued_per_uid: 1000,
@@ -238,6 +244,8 @@ impl Config {
             (self.limits.connections_per_uid >= 1, "limits.connections_per_uid", "at least 1"),
             ((1..=4096).contains(&self.limits.open_requests), "limits.open_requests", "1 to 4096"),
             (self.limits.handshake_timeout_s >= 1, "limits.handshake_timeout_s", "at least 1"),
+            ((1..=3600).contains(&self.limits.frame_timeout_s), "limits.frame_timeout_s", "1 to 3600"),
+            ((1..=3600).contains(&self.limits.write_timeout_s), "limits.write_timeout_s", "1 to 3600"),
             (self.limits.picture_timeout_s >= 1, "limits.picture_timeout_s", "at least 1"),
             ((1..=64).contains(&self.limits.picture_readers), "limits.picture_readers", "1 to 64"),
         ];

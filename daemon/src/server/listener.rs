@@ -12,9 +12,11 @@ use gpusched_shared::frame::{Frame, MAX_REQUEST};
 use gpusched_shared::socket::split;
 use gpusched_shared::{Rejection, Response, Uid, codec};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::complaints::complain;
+use super::outbox::LONG_PER_UID;
 use super::peer::Peer;
 use super::{Ask, Context, session};
 
@@ -71,7 +73,7 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
             Ok((stream, _)) => stream,
             Err(e) => {
                 // Out of descriptors, most likely: leave the connection in the backlog until some have closed.
-                tracing::warn!("accept: {e}");
+                complain(format_args!("accept: {e}"));
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             }
@@ -79,7 +81,7 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
         let peer = match Peer::of(&stream, context.own_uid) {
             Ok(peer) => peer,
             Err(e) => {
-                tracing::warn!("connection refused: {e}");
+                complain(format_args!("connection refused: {e}"));
                 continue;
             }
         };
@@ -87,19 +89,19 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
             Ok(place) => {
                 let (context, asks) = (Arc::clone(&context), asks.clone());
                 sessions.spawn(async move {
-                    session::run(stream, peer, SessionId(number), &context, asks).await;
+                    session::run(stream, peer, SessionId(number), Arc::clone(&place.long), &context, asks).await;
                     drop(place);
                 });
             }
-            Err(rejection) => refuse(stream, rejection),
+            Err(rejection) => refuse(stream, peer.uid, rejection),
         }
     }
     while sessions.join_next().await.is_some() {}
 }
 
 /// Says why, without waiting: the socket's buffer is empty, so one frame fits.
-fn refuse(stream: UnixStream, rejection: Rejection) {
-    tracing::warn!("connection refused: {rejection}");
+fn refuse(stream: UnixStream, uid: Uid, rejection: Rejection) {
+    complain(format_args!("connection of uid {uid} refused: {rejection}"));
     if let Ok(payload) = codec::encode(&Response::Rejected(rejection)) {
         tokio::spawn(async move {
             let (_, writer) = split(stream, MAX_REQUEST);
@@ -110,12 +112,21 @@ fn refuse(stream: UnixStream, rejection: Rejection) {
 
 /// How many connections there are, in all and of each uid.
 #[derive(Debug, Default)]
-struct Counts(Mutex<HashMap<Uid, u32>>);
+struct Counts(Mutex<HashMap<Uid, Share>>);
+
+/// What the connections of one uid share.
+#[derive(Debug)]
+struct Share {
+    connections: u32,
+    /// Leaves to make long answers.
+    long: Arc<Semaphore>,
+}
 
 /// A connection's place in the count; given back when dropped.
 #[derive(Debug)]
 struct Place {
     uid: Uid,
+    long: Arc<Semaphore>,
     counts: Arc<Counts>,
 }
 
@@ -123,24 +134,25 @@ impl Counts {
     fn admit(self: &Arc<Self>, uid: Uid, context: &Context) -> Result<Place, Rejection> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let limits = &context.limits;
-        if counts.values().sum::<u32>() >= limits.connections {
+        if counts.values().map(|share| share.connections).sum::<u32>() >= limits.connections {
             return Err(Rejection::TooManyConnections { limit: limits.connections });
         }
-        let count = counts.entry(uid).or_default();
-        if *count >= limits.connections_per_uid {
+        let fresh = || Share { connections: 0, long: Arc::new(Semaphore::new(LONG_PER_UID)) };
+        let share = counts.entry(uid).or_insert_with(fresh);
+        if share.connections >= limits.connections_per_uid {
             return Err(Rejection::TooManyConnections { limit: limits.connections_per_uid });
         }
-        *count += 1;
-        Ok(Place { uid, counts: Arc::clone(self) })
+        share.connections += 1;
+        Ok(Place { uid, long: Arc::clone(&share.long), counts: Arc::clone(self) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(share) = counts.get_mut(&self.uid) {
+            share.connections -= 1;
+            if share.connections == 0 {
                 counts.remove(&self.uid);
             }
         }

@@ -1,6 +1,8 @@
 //! The side that clients see: accepts connections, tells who they are, turns frames into questions for the driver.
 
+mod complaints;
 mod listener;
+mod outbox;
 mod peer;
 mod pictures;
 mod session;

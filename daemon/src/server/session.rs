@@ -1,51 +1,54 @@
 //! One connection: handshake, then requests, each answered by a task of its own.
 //!
-//! A connection's memory is bounded: one frame being read, as many tasks as it may have requests open, and a short queue
-//! of responses, at which tasks wait when the client does not read. News of a job is kept as the latest only.
+//! A connection's memory and descriptors are bounded (see [`outbox`](super::outbox)): one frame being read, as many tasks as
+//! it may have requests open, and a short queue of responses, at which tasks wait when the client does not read. News of a
+//! job is kept as the latest only. So is its time: a client may be silent for ever, but must finish the frames it begins, and
+//! read what it asked for.
 
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::{Picture, SessionId};
-use gpusched_shared::frame::{Frame, MAX_REQUEST, MAX_RESPONSE};
-use gpusched_shared::socket::{ReadError, Reader, Writer, split};
+use gpusched_shared::frame::{MAX_REQUEST, MAX_RESPONSE};
+use gpusched_shared::socket::{ReadError, Reader, split};
 use gpusched_shared::spec::{PRIORITY, check_key, within};
 use gpusched_shared::{
     JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
 };
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use super::complaints::complain;
+use super::outbox::{End, Outbox, outbox, write};
 use super::peer::Peer;
 use super::pictures::Taken;
 use super::{Ask, Context, Reply, pictures};
 
-/// Responses that may wait for a slow client.
-const QUEUED_RESPONSES: usize = 16;
+/// Submissions with pictures that are taken at a time: further frames are not read meanwhile, so that their descriptors stay
+/// with the kernel.
+const TAKING: usize = 2;
 /// Jobs on one page of a list, at most.
 const PAGE: u32 = 100;
 /// Places of the queues that are told at once; with the longest names they fit into a frame.
 const QUEUE_PAGE: usize = 3000;
-
-/// A response on its way out, and the file that goes with it.
-type Outgoing = (RequestId, Response, Option<File>);
 
 /// Serves a connection until it ends.
 pub(super) async fn run(
     stream: UnixStream,
     peer: Peer,
     session: SessionId,
+    long: Arc<Semaphore>,
     context: &Arc<Context>,
     asks: mpsc::Sender<Ask>,
 ) {
     let (mut reader, writer) = split(stream, MAX_REQUEST);
-    let (out, outgoing) = mpsc::channel(QUEUED_RESPONSES);
-    let mut writing = tokio::spawn(write(writer, outgoing));
+    let (out, waiting) = outbox(long);
+    let mut writing = tokio::spawn(write(writer, waiting, Duration::from_secs(context.limits.write_timeout_s)));
     let limit = Duration::from_secs(context.limits.handshake_timeout_s);
-    let greeted = tokio::time::timeout(limit, greet(&mut reader, &out, context)).await;
+    let greeted = timeout(limit, greet(&mut reader, &out, context)).await;
     if matches!(greeted, Ok(true)) {
         let client = Client { peer, session, context: Arc::clone(context), asks: asks.clone(), out };
         client.requests(&mut reader).await;
@@ -55,31 +58,17 @@ pub(super) async fn run(
         drop(out);
     }
     // A client that does not read must not keep its connection by it.
-    if tokio::time::timeout(limit, &mut writing).await.is_err() {
-        writing.abort();
-    }
-}
-
-async fn write(writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>) {
-    while let Some((id, response, file)) = outgoing.recv().await {
-        let payload = match codec::encode(&response) {
-            Ok(payload) if payload.len() <= MAX_RESPONSE => payload,
-            Ok(_) | Err(_) => {
-                let reason = "the answer is larger than a frame".to_owned();
-                let Ok(payload) = codec::encode(&Response::Rejected(Rejection::Internal { reason })) else { return };
-                payload
-            }
-        };
-        let descriptors: Vec<_> = file.iter().map(AsFd::as_fd).collect();
-        if writer.send(&Frame { id, payload }, &descriptors).await.is_err() {
-            return;
-        }
+    match timeout(limit, &mut writing).await {
+        Ok(Ok(End::Over)) => {}
+        Ok(Ok(End::Stalled)) => complain(format_args!("a client of uid {} does not read what it asked for", peer.uid)),
+        Ok(Err(e)) => tracing::error!("writing: {e}"),
+        Err(_) => writing.abort(),
     }
 }
 
 /// Reads the Hello and answers it. False ends the connection.
-async fn greet(reader: &mut Reader, out: &mpsc::Sender<Outgoing>, context: &Context) -> bool {
-    let Some((id, request)) = next(reader, out).await else { return false };
+async fn greet(reader: &mut Reader, out: &Outbox, context: &Context) -> bool {
+    let Some((id, request)) = next(reader, out, context).await else { return false };
     let response = match request {
         Ok(Request::Hello { least, most, client: _ }) if least <= VERSION_MAX && most >= VERSION_MIN => {
             Response::Welcome {
@@ -93,12 +82,27 @@ async fn greet(reader: &mut Reader, out: &mpsc::Sender<Outgoing>, context: &Cont
         Err(rejection) => Response::Rejected(rejection),
     };
     let welcome = matches!(response, Response::Welcome { .. });
-    out.send((id, response, None)).await.is_ok() && welcome
+    out.say(id, response).await && welcome
 }
 
 /// The next request, or why it is none. `None` when the connection is of no more use; the client has been told why.
-async fn next(reader: &mut Reader, out: &mpsc::Sender<Outgoing>) -> Option<(RequestId, Result<Request, Rejection>)> {
-    match reader.next_frame().await {
+async fn next(
+    reader: &mut Reader,
+    out: &Outbox,
+    context: &Context,
+) -> Option<(RequestId, Result<Request, Rejection>)> {
+    let limit_s = context.limits.frame_timeout_s;
+    let frame = match reader.begun().await {
+        Ok(true) => timeout(Duration::from_secs(limit_s), reader.next_frame()).await,
+        Ok(false) => return None,
+        Err(e) => Ok(Err(e)),
+    };
+    let Ok(frame) = frame else {
+        let reason = format!("a frame was begun, and not complete {limit_s} s later");
+        out.say(0, Response::Rejected(Rejection::Malformed { reason })).await;
+        return None;
+    };
+    match frame {
         Ok(Some(frame)) => {
             let request = codec::decode(&frame.payload).map_err(|e| Rejection::Malformed { reason: e.to_string() });
             Some((frame.id, request))
@@ -106,12 +110,12 @@ async fn next(reader: &mut Reader, out: &mpsc::Sender<Outgoing>) -> Option<(Requ
         Ok(None) => None,
         Err(ReadError::TooLarge(e)) => {
             let rejection = Rejection::FrameTooLarge { bytes: e.length as u64, limit: e.limit as u64 };
-            let _ = out.send((e.id, Response::Rejected(rejection), None)).await;
+            out.say(e.id, Response::Rejected(rejection)).await;
             None
         }
         Err(e @ ReadError::TooManyDescriptors) => {
             let rejection = Rejection::Malformed { reason: e.to_string() };
-            let _ = out.send((0, Response::Rejected(rejection), None)).await;
+            out.say(0, Response::Rejected(rejection)).await;
             None
         }
         Err(ReadError::Io(_)) => None,
@@ -124,30 +128,35 @@ struct Client {
     session: SessionId,
     context: Arc<Context>,
     asks: mpsc::Sender<Ask>,
-    out: mpsc::Sender<Outgoing>,
+    out: Outbox,
 }
 
 impl Client {
     async fn requests(self, reader: &mut Reader) {
         let client = Arc::new(self);
-        let open = Arc::new(Semaphore::new(client.context.limits.open_requests as usize));
+        let limits = &client.context.limits;
+        let open = Arc::new(Semaphore::new(limits.open_requests as usize));
+        let taking = Arc::new(Semaphore::new(TAKING));
         let mut tasks = JoinSet::new();
         loop {
             let read = tokio::select! {
-                read = next(reader, &client.out) => read,
+                read = next(reader, &client.out, &client.context) => read,
+                // The client does not read.
+                () = client.out.closed() => break,
                 () = client.context.closes() => {
-                    // The driver has answered what it will answer: those answers still go out.
-                    while tasks.join_next().await.is_some() {}
+                    // The driver has answered what it will answer: those answers still go out, to those who read them.
+                    let answers = async { while tasks.join_next().await.is_some() {} };
+                    let _ = timeout(Duration::from_secs(limits.handshake_timeout_s), answers).await;
                     return;
                 }
             };
             let Some((id, request)) = read else { break };
             while tasks.try_join_next().is_some() {}
-            let refuse = |rejection| client.out.send((id, Response::Rejected(rejection), None));
+            let refuse = |rejection| client.out.say(id, Response::Rejected(rejection));
             let request = match request {
                 Ok(request) => request,
                 Err(rejection) => {
-                    let _ = refuse(rejection).await;
+                    refuse(rejection).await;
                     if reader.has_strays() {
                         break;
                     }
@@ -160,19 +169,19 @@ impl Client {
             if reader.has_strays() {
                 // Whose they are is anybody's guess, and a wrong guess runs a job on the wrong picture.
                 let reason = "descriptors came with a frame that takes none or fewer".to_owned();
-                let _ = refuse(Rejection::Malformed { reason }).await;
+                refuse(Rejection::Malformed { reason }).await;
                 break;
             }
             let Ok(place) = Arc::clone(&open).try_acquire_owned() else {
-                let limit = client.context.limits.open_requests;
-                let _ = refuse(Rejection::TooManyRequests { limit }).await;
+                refuse(Rejection::TooManyRequests { limit: limits.open_requests }).await;
                 continue;
             };
+            let taken = if descriptors.is_empty() { None } else { Arc::clone(&taking).acquire_owned().await.ok() };
             let client = Arc::clone(&client);
             tasks.spawn(async move {
                 let _place = place;
-                if let Err(rejection) = client.serve(id, request, descriptors).await {
-                    client.say(id, Response::Rejected(rejection)).await;
+                if let Err(rejection) = client.serve(id, request, descriptors, taken).await {
+                    client.out.say(id, Response::Rejected(rejection)).await;
                 }
             });
         }
@@ -184,7 +193,8 @@ impl Client {
         &self,
         id: RequestId,
         request: Request,
-        descriptors: Vec<std::os::fd::OwnedFd>,
+        descriptors: Vec<OwnedFd>,
+        taken: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Rejection> {
         let peer = self.peer;
         match request {
@@ -199,13 +209,14 @@ impl Client {
                 }
                 let limit = Duration::from_secs(self.context.limits.picture_timeout_s);
                 let Context { blobs, readers, .. } = &*self.context;
-                let taken = pictures::take(descriptors, blobs, readers, limit).await?;
-                let pictures = self.inspected(&taken).await?;
-                let session = self.session;
-                let job = self.ask(|reply| Ask::Submit { peer, session, spec, pictures, attached, key, reply }).await?;
-                // From here on the journal keeps them.
+                let stored = pictures::take(descriptors, blobs, readers, limit).await?;
                 drop(taken);
-                self.say(id, Response::Accepted(job)).await;
+                let pictures = self.inspected(&stored).await?;
+                let session = self.session;
+                let submit = |reply| Ask::Submit { peer, session, spec, pictures, attached, key, reply };
+                self.short(id, submit, Response::Accepted).await?;
+                // From here on the journal keeps them.
+                drop(stored);
                 Ok(())
             }
             Request::Watch(job) => self.watch(id, job).await,
@@ -214,78 +225,55 @@ impl Client {
                 loop {
                     let update = news.borrow_and_update().clone();
                     if let Update::Done(view) = update {
-                        self.say(id, Response::Job(view)).await;
+                        self.out.say(id, Response::Job(view)).await;
                         return Ok(());
                     }
                     changed(&mut news).await?;
                 }
             }
-            Request::Show(job) => {
-                let view = self.ask(|reply| Ask::Show(peer, job, reply)).await?;
-                self.say(id, Response::Job(view)).await;
-                Ok(())
-            }
+            Request::Show(job) => self.short(id, |reply| Ask::Show(peer, job, reply), Response::Job).await,
             Request::List { ended, before, limit } => {
                 let limit = limit.min(PAGE);
-                let jobs = self.ask(|reply| Ask::List { peer, ended, before, limit, reply }).await?;
-                self.say(id, Response::Jobs(fitting(jobs))).await;
-                Ok(())
+                let list = |reply| Ask::List { peer, ended, before, limit, reply };
+                self.long(id, list, |jobs| Response::Jobs(fitting(jobs))).await
             }
             Request::Fetch(job) => {
+                let room = self.out.room().await?;
                 let (blob, file) = self.ask(|reply| Ask::Fetch(peer, job, reply)).await?;
-                let _ = self.out.send((id, Response::File(blob), Some(file))).await;
+                self.out.say_long(id, Response::File(blob), Some(file), room).await;
                 Ok(())
             }
-            Request::Status => {
-                let status = self.ask(|reply| Ask::Status(peer, reply)).await?;
-                self.say(id, Response::Status(status)).await;
-                Ok(())
-            }
+            Request::Status => self.long(id, |reply| Ask::Status(peer, reply), Response::Status).await,
             Request::Explain(job) => {
-                let explanation = self.ask(|reply| Ask::Explain(peer, job, reply)).await?;
-                self.say(id, Response::Explanation(explanation)).await;
-                Ok(())
+                self.long(id, |reply| Ask::Explain(peer, job, reply), Response::Explanation).await
             }
-            Request::History(job) => {
-                let attempts = self.ask(|reply| Ask::History(peer, job, reply)).await?;
-                self.say(id, Response::History(attempts)).await;
-                Ok(())
-            }
+            Request::History(job) => self.long(id, |reply| Ask::History(peer, job, reply), Response::History).await,
             Request::Queue => {
-                let mut queue = self.ask(|reply| Ask::Queue(peer, reply)).await?;
-                queue.truncate(QUEUE_PAGE);
-                self.say(id, Response::Queue(queue)).await;
-                Ok(())
+                let first = |mut queue: Vec<_>| {
+                    queue.truncate(QUEUE_PAGE);
+                    Response::Queue(queue)
+                };
+                self.long(id, |reply| Ask::Queue(peer, reply), first).await
             }
             Request::Route(spec) => {
                 spec.validate(*spec.task.pictures().start())?;
-                let route = self.ask(|reply| Ask::Route(peer, spec, reply)).await?;
-                self.say(id, Response::Route(route)).await;
-                Ok(())
+                self.long(id, |reply| Ask::Route(peer, spec, reply), Response::Route).await
             }
             Request::SetPriority { job, priority } => {
                 within("priority", priority, PRIORITY)?;
-                let view = self.ask(|reply| Ask::SetPriority(peer, job, priority, reply)).await?;
-                self.say(id, Response::Job(view)).await;
-                Ok(())
+                self.short(id, |reply| Ask::SetPriority(peer, job, priority, reply), Response::Job).await
             }
             Request::Pause { class, paused } => {
-                let status = self.ask(|reply| Ask::Pause { peer, class, paused, reply }).await?;
-                self.say(id, Response::Status(status)).await;
-                Ok(())
+                self.long(id, |reply| Ask::Pause { peer, class, paused, reply }, Response::Status).await
             }
-            Request::Drain(on) => {
-                let status = self.ask(|reply| Ask::Drain(peer, on, reply)).await?;
-                self.say(id, Response::Status(status)).await;
-                Ok(())
-            }
+            Request::Drain(on) => self.long(id, |reply| Ask::Drain(peer, on, reply), Response::Status).await,
         }
     }
 
     /// Has the engine look at stored pictures.
-    async fn inspected(&self, taken: &[Taken]) -> Result<Vec<Picture>, Rejection> {
+    async fn inspected(&self, stored: &[Taken]) -> Result<Vec<Picture>, Rejection> {
         let mut pictures = Vec::with_capacity(taken.len());
-        for (index, Taken { blob, .. }) in (0u8..).zip(taken) {
+        for (index, Taken { blob, .. }) in (0u8..).zip(stored) {
             let file = self.context.blobs.get(blob.hash);
             let file = file.map_err(|e| Rejection::Internal { reason: format!("cannot read a stored picture: {e}") })?;
             let size = self.ask(|reply| Ask::Inspect(file.into(), reply)).await?;
@@ -295,12 +283,37 @@ impl Client {
         Ok(pictures)
     }
 
+    /// Asks the driver, and passes on a short answer.
+    async fn short<T>(
+        &self,
+        id: RequestId,
+        question: impl FnOnce(Reply<T>) -> Ask,
+        response: impl FnOnce(T) -> Response,
+    ) -> Result<(), Rejection> {
+        let answer = self.ask(question).await?;
+        self.out.say(id, response(answer)).await;
+        Ok(())
+    }
+
+    /// Asks the driver once a long answer may be made.
+    async fn long<T>(
+        &self,
+        id: RequestId,
+        question: impl FnOnce(Reply<T>) -> Ask,
+        response: impl FnOnce(T) -> Response,
+    ) -> Result<(), Rejection> {
+        let room = self.out.room().await?;
+        let answer = self.ask(question).await?;
+        self.out.say_long(id, response(answer), None, room).await;
+        Ok(())
+    }
+
     async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Rejection> {
         let mut news = self.ask(|reply| Ask::Watch(self.peer, job, reply)).await?;
         loop {
             let update = news.borrow_and_update().clone();
             let last = matches!(update, Update::Done(_));
-            self.say(id, Response::Update(update)).await;
+            self.out.say(id, Response::Update(update)).await;
             if last {
                 return Ok(());
             }
@@ -319,10 +332,6 @@ impl Client {
         }
     }
 
-    async fn say(&self, id: RequestId, response: Response) {
-        // Fails only when the connection has ended, which the reader sees too.
-        let _ = self.out.send((id, response, None)).await;
-    }
 }
 
 /// As many of the jobs, from the first, as fit into one frame; the client asks for the rest with `before`.

@@ -1,13 +1,14 @@
 //! What each command does, but for `submit` and those about the scheduler.
 
 use clap::CommandFactory;
-use gpusched_client::{Client, Error, JobId, JobState, JobView};
+use gpusched_client::{Client, Error, JobId, JobState, JobView, Reconnect, Session, default_socket};
 use serde_json::{Value, json};
 
 use crate::cli::{Cli, Command, Global, Target};
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
+use crate::render::progress::Progress;
 use crate::{handover, render, save, scheduling, submit};
 
 /// Does what the command line says.
@@ -15,9 +16,12 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Submit(what) => return submit::run(what, &global, output).await,
-        Command::Watch { job } => return watch(&connect(&global).await?, job, output).await,
+        Command::Watch { job, absence } => return watch(&global, job, absence.reconnect(), output).await,
         Command::Status => status(&connect(&global).await?, output).await?,
-        Command::Jobs { all, limit } => jobs(&connect(&global).await?, all, limit, output).await?,
+        Command::Jobs { limit, history: true, jobs, .. } => {
+            history(&connect(&global).await?, jobs, limit, output).await?;
+        }
+        Command::Jobs { all, limit, history: false, .. } => jobs(&connect(&global).await?, all, limit, output).await?,
         Command::Show { job } => {
             let view = connect(&global).await?.show(job).await?;
             print(&view, output, render::job::full)?;
@@ -36,6 +40,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Drain { off } => scheduling::drain(&connect(&global).await?, !off, output).await?,
         Command::Plan(arguments) => return Err(handover::hand_over("plan", arguments, &global)),
         Command::Simulate(arguments) => return Err(handover::hand_over("simulate", arguments, &global)),
+        Command::Journal(arguments) => return Err(handover::hand_over("journal", arguments, &global)),
         Command::Demo(arguments) => return Err(handover::hand_over("demo", arguments, &global)),
         Command::Cancel { jobs } => return cancel(&connect(&global).await?, &jobs, output).await,
         Command::Completions { shell } => {
@@ -56,22 +61,63 @@ pub(crate) async fn connect(global: &Global) -> Result<Client, Error> {
     }
 }
 
+/// Connects likewise, for as long as a job takes, whatever becomes of the daemon.
+pub(crate) async fn connect_lasting(global: &Global, to: Reconnect, progress: &Progress) -> Result<Session, Error> {
+    let aside = progress.aside();
+    let socket = global.socket.clone().unwrap_or_else(default_socket);
+    Session::connect(socket, to, move |notice| aside.tell(notice)).await
+}
+
 async fn status(client: &Client, output: &Output) -> Result<(), Failure> {
     print(&client.status().await?, output, render::status::full)
 }
 
-async fn jobs(client: &Client, all: bool, limit: u32, output: &Output) -> Result<(), Failure> {
+/// The newest jobs that are `wanted`, at most so many.
+async fn newest(
+    client: &Client,
+    ended: bool,
+    limit: u32,
+    wanted: impl Fn(&JobView) -> bool,
+) -> Result<Vec<JobView>, Error> {
     let mut jobs: Vec<JobView> = Vec::new();
-    let mut left = limit;
+    let (mut before, mut left) = (None, limit);
     // The daemon gives as many as fit in a frame.
     while left > 0 {
-        let page = client.list(all, jobs.last().map(|job| job.id), left).await?;
-        if page.is_empty() {
-            break;
-        }
-        left = left.saturating_sub(u32::try_from(page.len()).unwrap_or(u32::MAX));
-        jobs.extend(page);
+        let page = client.list(ended, before, left).await?;
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        jobs.extend(page.into_iter().filter(|job| wanted(job)));
+        left = limit.saturating_sub(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
     }
+    Ok(jobs)
+}
+
+async fn history(client: &Client, ids: Vec<JobId>, limit: u32, output: &Output) -> Result<(), Failure> {
+    let mut jobs = Vec::new();
+    if ids.is_empty() {
+        jobs = newest(client, true, limit, |job| matches!(job.state, JobState::Done(_))).await?;
+    }
+    for id in ids {
+        jobs.push(client.show(id).await?);
+    }
+    let mut histories = Vec::new();
+    for job in jobs {
+        let attempts = client.history(job.id).await?;
+        histories.push((job, attempts));
+    }
+    if output.json {
+        let documents = histories.iter().map(|(job, attempts)| json!({ "job": job, "attempts": attempts }));
+        output.document(&Value::Array(documents.collect()))
+    } else if histories.is_empty() {
+        output.note("no jobs that have ended");
+        Ok(())
+    } else {
+        output.text(&render::history::list(&histories))
+    }
+}
+
+async fn jobs(client: &Client, all: bool, limit: u32, output: &Output) -> Result<(), Failure> {
+    let jobs = newest(client, all, limit, |_| true).await?;
     if output.json {
         output.document(&to_json(&jobs)?)
     } else if jobs.is_empty() {
@@ -82,8 +128,10 @@ async fn jobs(client: &Client, all: bool, limit: u32, output: &Output) -> Result
     }
 }
 
-async fn watch(client: &Client, job: JobId, output: &Output) -> Result<Exit, Failure> {
-    let view = follow(client, job, output).await?;
+async fn watch(global: &Global, job: JobId, reconnect: Reconnect, output: &Output) -> Result<Exit, Failure> {
+    let progress = Progress::new(output);
+    let session = connect_lasting(global, reconnect, &progress).await?;
+    let view = follow(&mut session.attend(job), progress).await?;
     let exit = conclude(&view, output)?;
     if output.json {
         output.document(&json!({ "result": view }))?;

@@ -75,7 +75,9 @@ impl Failure {
             Self::Client(Error::NotRunning { .. } | Error::PermissionDenied { .. } | Error::Disconnected) => {
                 Exit::NoDaemon
             }
-            Self::Client(Error::Protocol(_) | Error::Io(_)) | Self::HandOver { .. } => Exit::NoDaemon,
+            Self::Client(Error::Gone { .. } | Error::Protocol(_) | Error::Io(_)) | Self::HandOver { .. } => {
+                Exit::NoDaemon
+            }
             Self::Client(Error::Rejected(_)) => Exit::Refused,
             Self::Client(Error::Damaged { .. }) => Exit::JobFailed,
             Self::Client(Error::Picture { .. }) => Exit::Usage,
@@ -95,6 +97,7 @@ impl Failure {
             Self::Client(Error::NotRunning { .. }) => "not_running",
             Self::Client(Error::PermissionDenied { .. }) => "permission_denied",
             Self::Client(Error::Disconnected) => "disconnected",
+            Self::Client(Error::Gone { .. }) => "gone",
             Self::Client(Error::Protocol(_)) => "protocol",
             Self::Client(Error::Damaged { .. }) => "damaged",
             Self::Client(Error::Picture { .. }) => "picture",

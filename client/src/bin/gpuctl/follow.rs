@@ -1,6 +1,6 @@
 //! Watching a job until it ends, and telling how it did.
 
-use gpusched_client::{Client, FailureKind, JobId, JobState, JobView, Outcome, Update};
+use gpusched_client::{FailureKind, Job, JobState, JobView, Outcome, Update};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -8,14 +8,12 @@ use crate::render::progress::Progress;
 use crate::render::{clean, job, table};
 
 /// Shows a job's progress until it has ended; how it then is.
-pub(crate) async fn follow(client: &Client, job: JobId, output: &Output) -> Result<JobView, Failure> {
-    let mut watch = client.watch(job).await?;
-    let mut progress = Progress::new(job, output);
+pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobView, Failure> {
     loop {
-        match watch.next().await? {
+        match job.next().await? {
             Some(Update::Done(view)) => return Ok(view),
             Some(update @ (Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })) => {
-                progress.show(&update)?
+                progress.show(job.id(), &update)?
             }
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }

@@ -4,16 +4,17 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use gpusched_client::{Client, Error, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry};
+use gpusched_client::{Error, Job, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry, Session, Submission};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Global, SubmissionOptions, Submit};
-use crate::commands::connect;
+use crate::commands::connect_lasting;
 use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::clean;
+use crate::render::progress::Progress;
 use crate::render::units::span;
 use crate::save;
 
@@ -26,29 +27,37 @@ pub(crate) async fn run(submit: Submit, global: &Global, output: &Output) -> Res
         save::check(&picture.target, output)?;
     }
     let pictures = submit.images().into_iter().map(|path| open(path)).collect::<Result<_, _>>()?;
-    let client = connect(global).await?;
+    let progress = Progress::new(output);
+    let session = connect_lasting(global, submit.submission().absence.reconnect(), &progress).await?;
     // An interrupt up to here ends this process, and with it the connection and an attached job.
-    let job = hand_in(&client, &submit, pictures, output).await?;
+    let mut job = hand_in(&session, &submit, pictures, output).await?;
     if output.json {
-        output.document(&json!({ "job": job }))?;
+        output.document(&json!({ "job": job.id() }))?;
     }
     if submit.submission().detach {
         if !output.json {
-            output.text(&job.to_string())?;
+            output.text(&job.id().to_string())?;
         }
         return Ok(Exit::Done);
     }
     let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::System)?;
     tokio::select! {
-        result = finish(&client, job, &submit, output) => result,
-        _ = interrupts.recv() => interrupted(&client, job, &mut interrupts, output).await,
+        result = finish(&mut job, &submit, progress, output) => result,
+        _ = interrupts.recv() => interrupted(&mut job, &mut interrupts, output).await,
     }
 }
 
 /// Hands the job in; when the queue is full, again and again if so told.
-async fn hand_in(client: &Client, submit: &Submit, pictures: Vec<Picture>, output: &Output) -> Result<JobId, Failure> {
-    let &SubmissionOptions { detach, retry } = submit.submission();
-    let Some(within) = retry else { return Ok(client.submit(submit.spec(), pictures, !detach).await?) };
+async fn hand_in(session: &Session, submit: &Submit, pictures: Vec<Picture>, output: &Output) -> Result<Job, Failure> {
+    let SubmissionOptions { detach, retry, key, absence: _ } = submit.submission();
+    let mut submission = Submission::new(submit.spec()).pictures(pictures);
+    if *detach {
+        submission = submission.detached();
+    }
+    if let Some(key) = key {
+        submission = submission.key(key);
+    }
+    let Some(within) = *retry else { return Ok(session.submit(submission).await?) };
     // The user said how long: how often is no matter.
     let retry = Retry { within, tries: u32::MAX, ..Retry::default() };
     let mut told = Ok(());
@@ -57,7 +66,7 @@ async fn hand_in(client: &Client, submit: &Submit, pictures: Vec<Picture>, outpu
             told = tell(refusal, wait, output);
         }
     };
-    let job = client.submit_retrying(submit.spec(), pictures, !detach, retry, notice).await?;
+    let job = session.submit_retrying(submission, retry, notice).await?;
     told.map(|()| job)
 }
 
@@ -85,13 +94,13 @@ fn open(path: &Path) -> Result<Picture, Error> {
 }
 
 /// Waits for the job, and writes what it made.
-async fn finish(client: &Client, job: JobId, submit: &Submit, output: &Output) -> Result<Exit, Failure> {
-    let view = follow(client, job, output).await?;
+async fn finish(job: &mut Job, submit: &Submit, progress: Progress, output: &Output) -> Result<Exit, Failure> {
+    let view = follow(job, progress).await?;
     let exit = conclude(&view, output)?;
     let mut result = json!({ "result": view });
     if let (JobState::Done(Outcome::Image { .. }), Some(picture)) = (&view.state, submit.picture()) {
-        let png = client.fetch_bytes(job).await?;
-        if let Some(file) = save::write(&png, job, &picture.target, output)? {
+        let png = job.fetch_bytes().await?;
+        if let Some(file) = save::write(&png, job.id(), &picture.target, output)? {
             if output.json {
                 result["file"] = json!(file.to_string_lossy());
             } else {
@@ -111,10 +120,11 @@ async fn finish(client: &Client, job: JobId, submit: &Submit, output: &Output) -
 }
 
 /// Cancels the job, and waits a little to hear of it; a second interrupt ends the waiting.
-async fn interrupted(client: &Client, job: JobId, interrupts: &mut Signal, output: &Output) -> Result<Exit, Failure> {
+async fn interrupted(job: &mut Job, interrupts: &mut Signal, output: &Output) -> Result<Exit, Failure> {
+    let id = job.id();
     let ended = async {
-        client.cancel(job).await?;
-        client.wait(job).await
+        job.cancel().await?;
+        job.wait().await
     };
     let ended = tokio::select! {
         view = ended => view.ok(),
@@ -126,7 +136,7 @@ async fn interrupted(client: &Client, job: JobId, interrupts: &mut Signal, outpu
             output.document(&json!({ "result": view }))?;
         }
     } else {
-        output.note(&format!("interrupted: {}", fate(job, ended.as_ref())));
+        output.note(&format!("interrupted: {}", fate(id, ended.as_ref())));
     }
     Ok(Exit::Interrupted)
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use gpusched_client::shared::spec::PRIORITY;
 use gpusched_client::shared::{ImageSpec, JobSpec, Size, Task, VqaSpec};
 
-use super::Target;
+use super::{Absence, Target};
 
 /// What a job says where only its options matter. It does not matter to where a job goes, but no job says nothing.
 const ANY_TEXT: &str = "any text";
@@ -159,6 +159,11 @@ pub(crate) struct SubmissionOptions {
     #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1, require_equals = true,
           default_missing_value = "10m")]
     pub(crate) retry: Option<Duration>,
+    /// What tells this job from others of yours: with the same key, the same job is handed in only once [default: random]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) absence: Absence,
 }
 
 impl Submit {
@@ -305,6 +310,14 @@ mod tests {
         // Without `=` what follows is not its value.
         assert_eq!(retry(&["txt2img", "--retry", "x"]), Some(Duration::from_secs(600)));
         assert_eq!(retry(&["txt2img", "x", "--retry=30s"]), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_daemon_is_waited_for_unless_told_otherwise() {
+        let submission = |args: &[&str]| submit(args).expect("a command line").submission().absence.reconnect().within;
+        assert_eq!(submission(&["txt2img", "x"]), Duration::from_secs(60));
+        assert_eq!(submission(&["txt2img", "x", "--reconnect", "0"]), Duration::ZERO);
+        assert!(submit(&["txt2img", "x", "--reconnect", "86401"]).is_err());
     }
 
     #[test]

@@ -4,10 +4,11 @@ mod job;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use gpusched_client::JobId;
+use gpusched_client::{JobId, Reconnect};
 
 pub(crate) use job::{Question, SubmissionOptions, Submit};
 
@@ -16,11 +17,12 @@ Exit codes:
     0  done
     1  the job failed
     2  the command line is wrong, or a file it names cannot be read or written
-    3  no daemon, or the connection to it was lost; no gpuschedd to hand over to
+    3  no daemon, or the connection to it was lost (submit and watch: and it was not back in time,
+     see --reconnect); no gpuschedd to hand over to
     4  the daemon refused; nothing has changed (route: no rule takes the job)
     5  the job was cancelled, or ran out of time
   130  interrupted; an attached job is cancelled
-plan, simulate and demo are gpuschedd's: they exit as it does.
+plan, simulate, demo and journal are gpuschedd's: they exit as it does.
 
 Without --socket the daemon is sought at $GPUSCHED_SOCKET, else at /run/gpusched/gpusched.sock,
 else at $XDG_RUNTIME_DIR/gpusched/gpusched.sock.
@@ -29,6 +31,8 @@ JSON (--json), one document a line:
   status               the daemon; also pause, resume and drain
   show, set-priority   the job
   jobs                 an array of jobs
+  jobs --history       an array of {\"job\": JOB, \"attempts\": [{\"attempt\", \"lane\", \"started_unix_ms\",
+                       \"ended_unix_ms\", \"end\"}]}
   cancel               one job for each id
   explain              {\"job\", \"reasons\": [{\"reason\", ...}], \"starts_in_ms\", \"ends_in_ms\"}
   queue                an array of {\"class\", \"job\", \"lane\", \"priority\", \"model\", \"waited_ms\",
@@ -42,6 +46,8 @@ JSON (--json), one document a line:
   submit               {\"job\": ID}, then {\"update\": ...} for all news but the last,
                        then {\"result\": JOB, \"file\": PATH} (no file but for pictures)
   watch                {\"update\": ...} and {\"result\": JOB}, as above
+  submit, watch        {\"daemon\": \"lost\", \"within_ms\": N} when it goes away meanwhile, and
+                       {\"daemon\": \"back\"}
   errors               {\"error\": {\"code\", \"message\", ...}}, also on standard output";
 
 /// Image and VQA jobs for the GPU of this machine.
@@ -83,6 +89,11 @@ pub(crate) enum Command {
         /// How many at most.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+        /// What became of each attempt at those that have ended, or at the jobs named.
+        #[arg(long)]
+        history: bool,
+        #[arg(value_name = "ID", requires = "history", conflicts_with = "all")]
+        jobs: Vec<JobId>,
     },
     /// Show one job.
     Show {
@@ -93,6 +104,8 @@ pub(crate) enum Command {
     Watch {
         #[arg(value_name = "ID")]
         job: JobId,
+        #[command(flatten)]
+        absence: Absence,
     },
     /// Write the picture of a finished job to a file.
     Fetch {
@@ -148,6 +161,9 @@ pub(crate) enum Command {
     /// Show in a minute or so what all this is for (gpuschedd demo).
     #[command(disable_help_flag = true)]
     Demo(Arguments),
+    /// Check or back up the journal and the stored files (gpuschedd journal).
+    #[command(disable_help_flag = true)]
+    Journal(Arguments),
     /// Print a completion script for a shell.
     Completions { shell: Shell },
 }
@@ -158,6 +174,21 @@ pub(crate) struct Arguments {
     /// See the command's own --help.
     #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,
+}
+
+/// What to do when the daemon goes away while a job is waited for.
+#[derive(Debug, Args)]
+pub(crate) struct Absence {
+    /// When the daemon goes away, wait so many seconds for it, and go on; 0: do not.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    reconnect: u64,
+}
+
+impl Absence {
+    /// For how long to wait.
+    pub(crate) fn reconnect(&self) -> Reconnect {
+        Reconnect { within: Duration::from_secs(self.reconnect) }
+    }
 }
 
 /// Where a picture goes.
@@ -184,6 +215,14 @@ mod tests {
     fn priorities_may_be_negative() {
         let cli = Cli::try_parse_from(["gpuctl", "set-priority", "7", "-3"]).expect("a command line");
         assert!(matches!(cli.command, Command::SetPriority { job: JobId(7), priority: -3 }));
+    }
+
+    #[test]
+    fn histories_may_be_of_some_jobs() {
+        let jobs = |args: &[&str]| Cli::try_parse_from(["gpuctl", "jobs"].iter().chain(args));
+        let cli = jobs(&["--history", "7", "9"]).expect("a command line");
+        assert!(matches!(cli.command, Command::Jobs { history: true, jobs, .. } if jobs == [JobId(7), JobId(9)]));
+        assert!(jobs(&["7"]).is_err(), "a list is of all");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What things look like. Pure: values in, text out (but for [`progress`], which draws).
 
 pub(crate) mod explain;
+pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod progress;
 pub(crate) mod queue;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use gpusched_client::shared::Activity;
-use gpusched_client::{JobId, Update};
+use gpusched_client::{JobId, Notice, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -18,9 +18,40 @@ const TICK: Duration = Duration::from_millis(120);
 /// Shows updates the way the user can read them. A bar goes away with it.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    job: JobId,
     output: Output,
     style: Style,
+}
+
+/// Says something beside the progress.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    output: Output,
+    bar: Option<ProgressBar>,
+}
+
+impl Aside {
+    /// What became of the connection.
+    pub(crate) fn tell(&self, notice: Notice) {
+        if self.output.json {
+            let document = match notice {
+                Notice::Lost { within } => json!({ "daemon": "lost", "within_ms": within.as_millis() as u64 }),
+                Notice::Back => json!({ "daemon": "back" }),
+            };
+            // If it cannot be written, the next result cannot either, and that is told.
+            let _ = self.output.document(&document);
+            return;
+        }
+        let words = match notice {
+            Notice::Lost { within } => {
+                format!("the daemon went away; waiting for it (up to {} s)…", within.as_secs())
+            }
+            Notice::Back => "the daemon is back".to_owned(),
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.output.note(&words)),
+            None => self.output.note(&words),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -33,32 +64,42 @@ enum Style {
 
 impl Progress {
     /// Nothing is shown yet.
-    pub(crate) fn new(job: JobId, output: &Output) -> Self {
+    pub(crate) fn new(output: &Output) -> Self {
         let style = if output.json {
             Style::Json
         } else if output.quiet {
             Style::Silent
         } else if io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner();
-            bar.enable_steady_tick(TICK);
-            Style::Bar(bar)
+            Style::Bar(ProgressBar::new_spinner())
         } else {
             Style::Lines(Pace::default())
         };
-        Self { job, output: *output, style }
+        Self { output: *output, style }
     }
 
-    /// Shows what is new.
-    pub(crate) fn show(&mut self, update: &Update) -> Result<(), Failure> {
+    /// For what is to be said meanwhile, without spoiling what is shown.
+    pub(crate) fn aside(&self) -> Aside {
+        let bar = match &self.style {
+            Style::Bar(bar) => Some(bar.clone()),
+            Style::Silent | Style::Json | Style::Lines(_) => None,
+        };
+        Aside { output: self.output, bar }
+    }
+
+    /// Shows what is new of a job.
+    pub(crate) fn show(&mut self, job: JobId, update: &Update) -> Result<(), Failure> {
         match &mut self.style {
             Style::Silent => {}
             Style::Json => self.output.document(&json!({ "update": update }))?,
             Style::Lines(pace) => {
                 if pace.is_worth_a_line(update) {
-                    self.output.note(&format!("job {}: {}", self.job, words(update)));
+                    self.output.note(&format!("job {job}: {}", words(update)));
                 }
             }
-            Style::Bar(bar) => draw(bar, self.job, update),
+            Style::Bar(bar) => {
+                bar.enable_steady_tick(TICK);
+                draw(bar, job, update);
+            }
         }
         Ok(())
     }
