@@ -8,4 +8,5 @@ pub mod driver;
 pub mod journal;
 pub mod serve;
 pub mod server;
+pub mod supervisor;
 pub mod telemetry;

@@ -1,6 +1,7 @@
 //! Command line of gpuschedd.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ enum Action {
     Simulate(SimulateArgs),
     /// Say how many lanes of each class fit into the device's memory together, and why not one more.
     Plan(PlanArgs),
+    /// Be the engine of the daemon at the other end of standard input. The daemon runs this; nobody else can.
+    #[command(hide = true)]
+    Engine,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Some(Action::Serve(args)) => run(args),
         Some(Action::Demo(options)) => demo::run(&options),
         Some(Action::Simulate(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
+        Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
     };
     match done {
@@ -90,6 +95,13 @@ fn explain(error: &anyhow::Error) -> String {
         _ if said.contains(&cause) => said,
         _ => format!("{said}: {cause}"),
     })
+}
+
+/// Standard input as the link: so it needs no descriptor that something else could have inherited.
+fn engine() -> anyhow::Result<()> {
+    telemetry::init();
+    let link = std::io::stdin().as_fd().try_clone_to_owned().context("there is no standard input")?;
+    Ok(gpusched_engine::child::run(link)?)
 }
 
 fn run(args: ServeArgs) -> anyhow::Result<()> {

@@ -3,9 +3,15 @@
 
 mod class;
 mod device_memory;
+mod class;
+mod device_memory;
+mod engine;
+mod faults;
 mod retry;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
+pub use engine::EngineConfig;
+pub use faults::FaultsConfig;
 pub use retry::RetryConfig;
 
 use std::collections::BTreeSet;
@@ -39,6 +45,11 @@ pub struct Config {
     pub limits: Limits,
     /// How jobs that ran out of memory are tried again.
     pub retry: RetryConfig,
+    /// The engine's process and how it is watched.
+    pub engine: EngineConfig,
+    /// What is to go wrong on purpose; refused unless `--allow-faults` is given.
+    #[serde(skip_serializing_if = "is_default")]
+    pub faults: FaultsConfig,
     /// Service classes.
     #[serde(rename = "class")]
     pub classes: Vec<ClassConfig>,
@@ -111,6 +122,8 @@ impl Default for Config {
             policy: Policy::default(),
             limits: Limits::default(),
             retry: RetryConfig::default(),
+            engine: EngineConfig::default(),
+            faults: FaultsConfig::default(),
             classes: vec![heavy, light],
             routes: vec![
                 RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
@@ -174,6 +187,9 @@ pub enum ConfigError {
         "class {0:?}: gate = \"kernel\" needs an engine for CUDA, which this build has not; use \"block\" or \"off\""
     )]
     KernelGate(String),
+    /// Faults must be asked for twice.
+    #[error("[faults] makes jobs fail on purpose, for tests; start gpuschedd with --allow-faults, or take it out")]
+    Faults,
     /// A number makes no sense.
     #[error("{key} must be {range}")]
     Range {
@@ -249,7 +265,9 @@ impl Config {
             (self.limits.picture_timeout_s >= 1, "limits.picture_timeout_s", "at least 1"),
             ((1..=64).contains(&self.limits.picture_readers), "limits.picture_readers", "1 to 64"),
         ];
-        let mut ranges = ranges.into_iter().chain(self.retry.ranges());
+        let window_s = self.classes.iter().map(|class| class.min_share_window_s).max().unwrap_or(0);
+        let ranges = ranges.into_iter().chain(self.retry.ranges()).chain(self.engine.ranges(window_s));
+        let mut ranges = ranges.chain(self.faults.ranges(self.engine.in_process));
         if let Some((_, key, range)) = ranges.find(|(ok, ..)| !ok) {
             return Err(ConfigError::Range { key, range });
         }
@@ -308,6 +326,10 @@ impl Config {
         let power = self.classes.iter().filter(|class| class.durability == Durability::Power);
         power.map(|class| class.name.clone()).collect()
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]

@@ -84,8 +84,8 @@ fn a_flush_comes_before_the_stage_and_says_what_it_did() {
     let mut rig = Rig::new();
     rig.run(0, txt2img(32, 1));
     let job = JobId(100);
-    let stage = Stage { spec: txt2img(32, 1), pictures: Vec::new() };
-    rig.tell(Command::Run { job, lane: 0, stage, lease_bytes: PLENTY, flush: true });
+    let stage = Stage { spec: txt2img(32, 1), pictures: 0 };
+    rig.tell(Command::Run { job, attempt: 1, lane: 0, stage, lease_bytes: PLENTY, flush: true });
     assert_eq!(rig.next(), Event::Started(job));
     let Event::Flushed { class: HEAVY, before, after } = rig.next() else { panic!("no flush") };
     let weights = rig.memory(HEAVY).weights_bytes;
@@ -93,4 +93,13 @@ fn a_flush_comes_before_the_stage_and_says_what_it_did() {
     assert!(before.live_bytes >= weights && after.live_bytes >= weights);
     assert!(before.resident_bytes > weights && after.resident_bytes > weights);
     assert!(rig.end(job).0.is_ok());
+}
+
+#[test]
+fn a_flush_may_be_asked_for() {
+    let mut rig = Rig::new();
+    rig.tell(Command::Flush { class: LIGHT });
+    assert!(matches!(rig.next(), Event::Flushed { class: LIGHT, .. }));
+    let refused = rig.engine().command(Command::Flush { class: 9 }, Vec::new()).unwrap_err();
+    assert_eq!(refused.message, "there is no class 9");
 }
