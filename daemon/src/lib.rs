@@ -4,6 +4,7 @@ pub mod blobs;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod disk;
 pub mod driver;
 pub mod journal;
 pub mod serve;

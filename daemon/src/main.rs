@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use gpusched_daemon::config::{Config, SYSTEM_CONFIG};
+use gpusched_daemon::config::{Config, ConfigError, SYSTEM_CONFIG};
+use gpusched_daemon::journal::cli::JournalArgs;
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
 use gpusched_sim::cli::{PlanArgs, SimulateArgs};
@@ -40,6 +41,8 @@ enum Action {
     /// Be the engine of the daemon at the other end of standard input. The daemon runs this; nobody else can.
     #[command(hide = true)]
     Engine,
+    /// Look after the journal and the stored files.
+    Journal(JournalArgs),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +59,9 @@ struct ServeArgs {
     /// Directory of models; may be given more than once
     #[arg(long, value_name = "DIR")]
     models: Vec<PathBuf>,
+    /// Take the [faults] of the configuration, which make jobs fail on purpose
+    #[arg(long)]
+    allow_faults: bool,
     /// Say whether the configuration is valid, print it in full, and stop
     #[arg(long)]
     check_config: bool,
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Some(Action::Simulate(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
+        Some(Action::Journal(args)) => journal(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,6 +122,13 @@ fn run(args: ServeArgs) -> anyhow::Result<()> {
     Ok(serve::serve(&config)?)
 }
 
+fn journal(args: &JournalArgs) -> anyhow::Result<()> {
+    let (config, state_dir) = (args.config.clone(), args.state_dir.clone());
+    let serve =
+        ServeArgs { config, state_dir, socket: None, models: Vec::new(), allow_faults: true, check_config: false };
+    print(&args.run(&configuration(serve)?.state_dir)?)
+}
+
 /// The file; without one, for root the system's file or the system's defaults, for anyone else their own directories.
 /// Options win.
 fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
@@ -131,5 +145,8 @@ fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
         config.models = args.models;
     }
     config.check()?;
+    if config.faults.any() && !args.allow_faults {
+        return Err(ConfigError::Faults.into());
+    }
     Ok(config)
 }

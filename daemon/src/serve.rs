@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::{Catalog, PlanError, Scheduler};
-use gpusched_engine::{Engine, Event, Sink, StartError};
+use gpusched_engine::Setup;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -16,13 +16,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::blobs::Blobs;
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::driver::{Channels, Driver, DriverError};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Settings};
 use crate::server::{self, BindError, Context};
+use crate::supervisor::{DeviceError, Form, FormError, Listener, News, take_device};
 
 /// Happenings of each kind that may wait for the driver; whoever sends more waits.
 const QUEUE: usize = 256;
+
+/// How long the engine of a daemon that died gets to end by itself.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon did not start, or stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +52,10 @@ pub enum ServeError {
     Journal(#[from] JournalError),
     /// The engine.
     #[error(transparent)]
-    Engine(#[from] StartError),
+    Engine(#[from] FormError),
+    /// The engine of an earlier daemon.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The socket.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -80,31 +89,41 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     let _lock = lock(&config.state_dir)?;
     // Before anything is begun that a failed start would leave half done. Clients wait in the backlog.
     let listener = server::bind(&config.socket)?;
-    let blobs = Arc::new(Blobs::open(&config.state_dir.join("blobs")).map_err(state)?);
+    let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
+    let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
 
     let (reply, replies) = mpsc::channel(QUEUE);
-    let (journal, recovered) = Journal::open(&config.state_dir.join("journal.sqlite"), config.power_durable(), reply)?;
-    let (event, events) = mpsc::channel::<Event>(QUEUE);
-    // Lane threads wait here when the driver is behind.
-    let sink: Sink = Arc::new(move |news| drop(event.blocking_send(news)));
+    let settings = Settings { power_durable: config.power_durable(), retention: config.retention.clone(), vfs: None };
+    let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;
+    let (event, events) = mpsc::channel::<News>(QUEUE);
+    // The engine waits here when the driver is behind.
+    let listener_of_engine: Listener = Arc::new(move |news| drop(event.blocking_send(news)));
     let lanes = config.lanes();
-    let engine = Engine::start(&lanes, &config.partitions(), &config.models, &sink)?;
-    if engine.models().is_empty() {
+    let names = lanes.iter().map(ToString::to_string).collect();
+    let (engine, models) = start_engine(
+        config,
+        Setup { lanes, partitions: config.partitions(), models: config.models.clone(), faults: config.faults.faults() },
+        listener_of_engine,
+    )
+    .await?;
+    if models.is_empty() {
         tracing::warn!(
             "no model in {:?}; jobs will be refused until there is one and the daemon is restarted",
             config.models
         );
     }
     for class in &config.classes {
-        for name in class.pin.iter().filter(|name| engine.models().iter().all(|model| model.name != **name)) {
+        for name in class.pin.iter().filter(|name| models.iter().all(|model| model.name != **name)) {
             tracing::warn!("class {} pins {name}, which is no model here", class.name);
         }
     }
-    let mut scheduler = Scheduler::new(config.plan()?, Catalog::new(engine.models()), recovered.next_id);
+    let mut plan = config.plan()?;
+    plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
+    let mut scheduler = Scheduler::new(plan, Catalog::new(models), recovered.next_id);
     scheduler.recall(&recovered.footprints);
-    let names = lanes.iter().map(ToString::to_string).collect();
     let stop_timeout = Duration::from_secs(config.stop_timeout_s);
-    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), names, stop_timeout);
+    let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
+    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, names, stop_timeout);
     driver.restore(recovered.unfinished);
 
     let (close, closing) = watch::channel(false);
@@ -129,6 +148,20 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     let _ = std::fs::remove_file(&config.socket);
     tracing::info!("stopped");
     Ok(served?)
+}
+
+/// Takes the device, from the engine of a dead daemon if need be, and starts the engine. Blocks elsewhere.
+async fn start_engine(
+    config: &Config,
+    setup: Setup,
+    news: Listener,
+) -> Result<(Form, Vec<gpusched_shared::ModelInfo>), ServeError> {
+    let (path, engine) = (config.state_dir.join("engine.lock"), config.engine.clone());
+    let start = move || {
+        let device = take_device(&path, ORPHAN_PATIENCE)?;
+        Ok(Form::start(setup, &engine, device, news)?)
+    };
+    tokio::task::spawn_blocking(start).await.map_err(|e| ServeError::Runtime(io::Error::other(e.to_string())))?
 }
 
 /// Makes a directory that only this user may enter; missing parents get the usual mode.

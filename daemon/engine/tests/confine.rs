@@ -18,13 +18,19 @@ fn again(test: &str) -> String {
     let real = directory.path().join("real");
     let models = directory.path().join("models");
     fs::create_dir_all(real.join("unet")).and_then(|()| fs::create_dir(&models)).expect("directories");
-    fs::write(real.join("unet/weights"), "weights").and_then(|()| fs::write(directory.path().join("secret"), "secret"))
+    fs::write(real.join("unet/weights"), "weights")
+        .and_then(|()| fs::write(directory.path().join("secret"), "secret"))
         .expect("files");
     std::os::unix::fs::symlink(&real, models.join("linked")).expect("a link");
     let program = std::env::current_exe().expect("this program");
     let output = Command::new(program).args(["--exact", test, "--nocapture"]).env(READABLE, &models).output();
     let output = output.expect("it runs");
-    let text = format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{text}");
     text
 }

@@ -23,20 +23,24 @@ pub struct FaultsConfig {
     /// A stage whose prompt or question contains this hangs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hang_on: Option<String>,
+    /// Seconds by which the daemon's wall clock is off.
+    pub wall_clock_offset_s: i64,
 }
 
 impl FaultsConfig {
     /// True if something is to go wrong.
     pub fn any(&self) -> bool {
-        let Self { seed: _, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on } = self;
+        let Self { seed: _, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, wall_clock_offset_s } =
+            self;
         [oom_percent, squeeze_percent, crash_percent].into_iter().any(|percent| *percent > 0)
             || crash_on.is_some()
             || hang_on.is_some()
+            || *wall_clock_offset_s != 0
     }
 
     /// What the engine is told.
     pub fn faults(&self) -> Faults {
-        let Self { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on } = self.clone();
+        let Self { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, .. } = self.clone();
         Faults { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on }
     }
 
@@ -47,8 +51,16 @@ impl FaultsConfig {
         let process = self.crash_percent > 0 || self.crash_on.is_some() || self.hang_on.is_some();
         [
             (shares.iter().sum::<u32>() <= 100, "the sum of all percentages of [faults]", "at most 100"),
-            (long_enough(&self.crash_on) && long_enough(&self.hang_on), "faults.crash_on and faults.hang_on", "not empty"),
-            (!(process && in_process), "[faults] of an engine in process", "without crash_percent, crash_on and hang_on"),
+            (
+                long_enough(&self.crash_on) && long_enough(&self.hang_on),
+                "faults.crash_on and faults.hang_on",
+                "not empty",
+            ),
+            (
+                !(process && in_process),
+                "[faults] of an engine in process",
+                "without crash_percent, crash_on and hang_on",
+            ),
         ]
     }
 }
@@ -65,7 +77,10 @@ mod tests {
     #[test]
     fn mistakes_are_named_and_faults_noticed() {
         assert_eq!(wrong("oom_percent = 50\nsqueeze_percent = 50", true), None);
-        assert_eq!(wrong("oom_percent = 50\ncrash_percent = 51", false), Some("the sum of all percentages of [faults]"));
+        assert_eq!(
+            wrong("oom_percent = 50\ncrash_percent = 51", false),
+            Some("the sum of all percentages of [faults]")
+        );
         assert_eq!(wrong("crash_on = ''", false), Some("faults.crash_on and faults.hang_on"));
         assert_eq!(wrong("hang_on = 'x'", true), Some("[faults] of an engine in process"));
         assert!(!FaultsConfig { seed: 9, ..FaultsConfig::default() }.any());

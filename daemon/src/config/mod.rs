@@ -3,16 +3,16 @@
 
 mod class;
 mod device_memory;
-mod class;
-mod device_memory;
 mod engine;
 mod faults;
 mod retry;
+mod storage;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
 pub use engine::EngineConfig;
 pub use faults::FaultsConfig;
 pub use retry::RetryConfig;
+pub use storage::{NotASize, RetentionConfig, Size, StorageConfig};
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,10 @@ pub struct Config {
     /// What is to go wrong on purpose; refused unless `--allow-faults` is given.
     #[serde(skip_serializing_if = "is_default")]
     pub faults: FaultsConfig,
+    /// What the daemon takes of the disk.
+    pub storage: StorageConfig,
+    /// When jobs that have ended are forgotten.
+    pub retention: RetentionConfig,
     /// Service classes.
     #[serde(rename = "class")]
     pub classes: Vec<ClassConfig>,
@@ -124,6 +128,8 @@ impl Default for Config {
             retry: RetryConfig::default(),
             engine: EngineConfig::default(),
             faults: FaultsConfig::default(),
+            storage: StorageConfig::default(),
+            retention: RetentionConfig::default(),
             classes: vec![heavy, light],
             routes: vec![
                 RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
@@ -264,6 +270,7 @@ impl Config {
             ((1..=3600).contains(&self.limits.write_timeout_s), "limits.write_timeout_s", "1 to 3600"),
             (self.limits.picture_timeout_s >= 1, "limits.picture_timeout_s", "at least 1"),
             ((1..=64).contains(&self.limits.picture_readers), "limits.picture_readers", "1 to 64"),
+            (self.storage.low_water.0 >= 1 << 20, "storage.low_water", "at least 1MiB"),
         ];
         let window_s = self.classes.iter().map(|class| class.min_share_window_s).max().unwrap_or(0);
         let ranges = ranges.into_iter().chain(self.retry.ranges()).chain(self.engine.ranges(window_s));

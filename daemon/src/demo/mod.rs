@@ -18,7 +18,7 @@ use clap::Args;
 use gpusched_client::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Policy;
+use crate::config::{EngineConfig, Policy};
 use experiment::{Finished, Mix};
 use private_daemon::PrivateDaemon;
 use table::{Outcome, timelines};
@@ -41,6 +41,9 @@ pub struct Options {
     /// Diffusion steps of each image [default: as many as make it ten times as long as a question]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
     steps: Option<u32>,
+    /// Run the engine as threads of the daemon instead of a process of its own
+    #[arg(long)]
+    in_process: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +62,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         None => shipped_weights()?,
     };
     let mix = Mix { heavy: options.heavy, light: options.light, steps: options.steps, seed: options.seed };
+    // What its memory holds is looked at often, so it is told often.
+    let engine = EngineConfig { in_process: options.in_process, heartbeat_ms: 20, ..EngineConfig::default() };
     let out = make_out(options.out.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -67,8 +72,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let (log, fifo_log) = (out.join("daemon.log"), out.join("daemon-fifo.log"));
         let daemons = async {
             tokio::try_join!(
-                PrivateDaemon::start(&models, Policy::MultiQueue, &log),
-                PrivateDaemon::start(&models, Policy::Fifo, &fifo_log)
+                PrivateDaemon::start(&models, Policy::MultiQueue, engine.clone(), &log),
+                PrivateDaemon::start(&models, Policy::Fifo, engine.clone(), &fifo_log)
             )
         };
         let (multi_queue, fifo) = tokio::select! {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 
-use crate::config::{Config, Limits, Policy};
+use crate::config::{Config, EngineConfig, Limits, Policy};
 
 /// How long it may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,8 +24,8 @@ pub(super) struct PrivateDaemon {
 }
 
 impl PrivateDaemon {
-    /// Starts it with the default configuration but for the policy, and waits until it listens. Its log goes to `log`.
-    pub(super) async fn start(models: &Path, policy: Policy, log: &Path) -> anyhow::Result<Self> {
+    /// Starts it with the default configuration but for policy and engine, and waits until it listens. Its log goes to `log`.
+    pub(super) async fn start(models: &Path, policy: Policy, engine: EngineConfig, log: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gpusched-").tempdir()?;
         let socket = directory.path().join("gpusched.sock");
         let config = Config {
@@ -33,6 +33,7 @@ impl PrivateDaemon {
             state_dir: directory.path().join("state"),
             models: vec![models.into()],
             policy,
+            engine,
             // Every job of a run is submitted, and then watched, at the same time.
             limits: Limits { open_requests: 1024, ..Limits::default() },
             ..Config::default()

@@ -19,8 +19,9 @@ impl Driver {
                 self.give_up_inspections();
                 self.input(Input::EngineLost(blame));
             }
-            News::Ready => {
+            News::Ready(generation) => {
                 tracing::info!("the engine is ready again");
+                self.engine.follow(generation);
                 self.engine_state.up = true;
                 self.input(Input::EngineReady);
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gpusched_core::Input;
 use gpusched_shared::{
-    AttemptView, BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome, PartitionView, QueueView,
-    Reason, Rejection, RouteView, StatusView, Uid, Update,
+    AttemptView, BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome,
+    PartitionView, QueueView, Reason, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -262,11 +262,7 @@ impl Driver {
             lanes,
             models: models.collect(),
             preemption,
-            engine: EngineView {
-                up: self.engine_state.up,
-                pid: self.engine.pid(),
-                deaths: self.engine_state.deaths,
-            },
+            engine: EngineView { up: self.engine_state.up, pid: self.engine.pid(), deaths: self.engine_state.deaths },
             storage: self.storage,
         }
     }

@@ -97,7 +97,8 @@ impl Driver {
     /// The journal says which job that has been on record has the key. Its answers come in the order of its commits, so if
     /// there was none, any job with the key that came before is still live, and the scheduler knows it.
     pub(super) fn key_of(&mut self, ticket: Ticket, found: Option<(JobId, BlobHash)>) {
-        let Some(Pending { peer, session, spec, pictures, attached, key }) = self.underway.pending.remove(&ticket) else {
+        let Some(Pending { peer, session, spec, pictures, attached, key }) = self.underway.pending.remove(&ticket)
+        else {
             return;
         };
         match found {

@@ -3,26 +3,43 @@
 //! Everything that has come in while the disk was busy is written in one transaction (group commit). A submission is
 //! answered after its transaction has committed; for a class that must survive loss of power, that is after the disk has
 //! synced it.
+//!
+//! Where to look: `worker` is the thread, `store` the database and what can go wrong with it, `write` what entries do to
+//! the tables, `read` how questions are answered, `row` what is believed of a row; `recovery` puts things in order at the
+//! start, `retention` says what is forgotten and `forget` does it; `check` and `backup` are for people (`cli`).
 
+pub mod backup;
+pub mod check;
+pub mod cli;
+mod forget;
+mod read;
+mod recovery;
+mod retention;
+pub mod row;
 mod schema;
 mod store;
+mod worker;
+mod write;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use gpusched_core::{JobRecord, Measurement};
+use gpusched_core::{JobRecord, Measurement, Ticket};
 use gpusched_engine::Memory;
-use gpusched_shared::{JobId, JobView, Outcome, Rejection, Uid, Usage};
+use gpusched_shared::{AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome, Rejection, StorageView, Uid, Usage};
 use tokio::sync::{mpsc, oneshot};
 
-use store::Store;
+use crate::blobs::Blobs;
+use crate::config::RetentionConfig;
+use store::{Fault, Store};
+use worker::Worker;
 
-/// Entries of one transaction; more wait for the next.
-const GROUP: usize = 256;
+/// The database's file in the state directory.
+pub const FILE: &str = "journal.sqlite";
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +64,27 @@ pub enum JournalError {
         /// The newest version known here.
         known: i64,
     },
+    /// The database contradicts itself.
+    #[error(
+        "journal {path} is damaged: {what}; see `gpuschedd journal check`, then bring back a backup, or move the state \
+         directory out of the way to begin anew"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// What it holds cannot be recovered just now.
+    #[error("journal {path}: {what}; see to the disk, then start the daemon again")]
+    Disk {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        what: String,
+        /// Whether there is no room.
+        full: bool,
+    },
     /// Its file cannot be made, or its thread not be started.
     #[error("cannot open the journal: {0}")]
     Open(#[from] io::Error),
@@ -70,7 +108,27 @@ pub enum Entry {
         /// Wall-clock time.
         unix_ms: u64,
     },
-    /// The job has ended; answered with [`Reply::Concluded`] or [`Reply::Poisoned`].
+    /// The lane is done with the attempt.
+    AttemptEnd {
+        /// The job.
+        job: JobId,
+        /// Which try, from 1.
+        attempt: u32,
+        /// How it ended.
+        end: AttemptEnd,
+        /// Wall-clock time.
+        unix_ms: u64,
+    },
+    /// The job waits to be tried again. An attempt or an outcome ends that.
+    BackOff {
+        /// The job.
+        job: JobId,
+        /// Which retry comes next, from 1.
+        retry: u32,
+        /// When at the latest.
+        retry_at_unix_ms: u64,
+    },
+    /// The job has ended; answered with [`Reply::Concluded`] when it is on record, however long that takes on a full disk.
     Outcome {
         /// The job.
         job: JobId,
@@ -80,6 +138,8 @@ pub enum Entry {
         wait_us: u64,
         /// How long lanes held it, in microseconds.
         run_us: u64,
+        /// Of `wait_us`, how long it backed off, in microseconds.
+        backoff_us: u64,
         /// What its lanes measured.
         usage: Usage,
         /// Wall-clock time.
@@ -109,7 +169,18 @@ pub enum Reply {
     RecordFailed(JobId, Rejection),
     /// The outcome is on record.
     Concluded(JobId),
-    /// An outcome could not be written. What the file holds is no longer known for sure: the daemon must stop.
+    /// The answer to [`Query::KeyOf`].
+    KeyOf {
+        /// As asked.
+        ticket: Ticket,
+        /// The job that has the key, and the fingerprint that it has it with.
+        found: Option<(JobId, BlobHash)>,
+    },
+    /// What there is on the disk, when the journal has been opened and whenever that has changed noticeably, at most once a
+    /// second.
+    Storage(StorageView),
+    /// The disk failed, or what it holds makes no sense. What it holds is no longer known for sure: the daemon must stop.
+    /// There is no further reply.
     Poisoned(String),
 }
 
@@ -129,6 +200,18 @@ pub enum Query {
         /// Where the answer goes.
         reply: oneshot::Sender<Vec<JobView>>,
     },
+    /// What became of each attempt at a job, oldest first; of many, the last 1000.
+    History(JobId, oneshot::Sender<Vec<AttemptView>>),
+    /// Which job has a key. Answered with [`Reply::KeyOf`], in order with the other replies: whoever knows the jobs that
+    /// have not ended by these replies finds each key in one place or the other.
+    KeyOf {
+        /// Returned with the answer.
+        ticket: Ticket,
+        /// Whose key.
+        uid: Uid,
+        /// The key.
+        key: String,
+    },
 }
 
 enum Message {
@@ -140,11 +223,33 @@ enum Message {
 #[derive(Debug)]
 pub struct Recovered {
     /// Jobs that had not ended, oldest first.
-    pub unfinished: Vec<JobRecord>,
+    pub unfinished: Vec<Recovering>,
     /// What jobs were measured to need.
     pub footprints: Vec<Measurement>,
     /// One above the highest job number ever given.
     pub next_id: JobId,
+}
+
+/// A job that had not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovering {
+    /// Its record.
+    pub record: JobRecord,
+    /// If it backed off: when it is tried again at the latest.
+    pub retry_at_unix_ms: Option<u64>,
+    /// If one of its pictures is damaged or gone: what is wrong, for a person.
+    pub damage: Option<String>,
+}
+
+/// How the journal is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The classes whose acknowledgements must survive loss of power.
+    pub power_durable: BTreeSet<String>,
+    /// What is forgotten.
+    pub retention: RetentionConfig,
+    /// The name of the SQLite file system to use instead of the usual one, for tests.
+    pub vfs: Option<String>,
 }
 
 /// The journal's handle. Its queue is not bounded by itself, but by what fills it: jobs by the queues of their classes,
@@ -156,20 +261,24 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the database, brings its schema up to date and starts the thread. `replies` gets the answers to entries.
+    /// Opens the database in the state directory that `blobs` are in, brings its schema up to date, puts the blob store in
+    /// order and starts the thread. `replies` gets the answers to entries.
     ///
     /// # Errors
     /// [`JournalError`].
     pub fn open(
-        path: &Path,
-        power_durable: BTreeSet<String>,
+        settings: &Settings,
+        blobs: Arc<Blobs>,
         replies: mpsc::Sender<Reply>,
     ) -> Result<(Self, Recovered), JournalError> {
-        let store = Store::open(path, power_durable)?;
-        let recovered = store.recover()?;
+        let (store, recovered) = match recover(settings, &blobs) {
+            // The reserve is for finishing what was accepted, and that begins with reading it.
+            Err(e) if e.is_full() && blobs.disk().give_up_reserve() => recover(settings, &blobs)?,
+            recovered => recovered?,
+        };
         let (queue, messages) = channel();
-        let thread =
-            std::thread::Builder::new().name("journal".to_owned()).spawn(move || serve(store, &messages, &replies))?;
+        let worker = Worker::new(store, settings.retention.clone(), replies, unix_ms());
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&messages))?;
         Ok((Self { queue: Some(queue), thread: Some(thread) }, recovered))
     }
 
@@ -200,23 +309,30 @@ impl Drop for Journal {
     }
 }
 
-fn serve(mut store: Store, messages: &Receiver<Message>, replies: &mpsc::Sender<Reply>) {
-    while let Ok(first) = messages.recv() {
-        let mut entries = Vec::new();
-        let mut queries = Vec::new();
-        for message in std::iter::once(first).chain(messages.try_iter()).take(GROUP) {
-            match message {
-                Message::Write(entry) => entries.push(*entry),
-                Message::Ask(query) => queries.push(query),
-            }
-        }
-        for reply in store.commit(entries) {
-            if replies.blocking_send(reply).is_err() {
-                return;
-            }
-        }
-        for query in queries {
-            store.answer(query);
+fn recover(settings: &Settings, blobs: &Arc<Blobs>) -> Result<(Store, Recovered), JournalError> {
+    let mut store = Store::open(settings, Arc::clone(blobs))?;
+    let recovered = store.recover();
+    let path = store.path().display().to_string();
+    let recovered = recovered.map_err(|fault| JournalError::Disk {
+        path,
+        what: fault.to_string(),
+        full: matches!(fault, Fault::Full),
+    })?;
+    Ok((store, recovered))
+}
+
+impl JournalError {
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => store::is_full(source),
+            Self::Disk { full, .. } => *full,
+            Self::Open(e) => crate::disk::is_full(e),
+            Self::Newer { .. } | Self::Damaged { .. } => false,
         }
     }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

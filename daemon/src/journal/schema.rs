@@ -54,6 +54,31 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX flushes_by_time ON flushes (unix_ms);
 ",
+    r#"
+    ALTER TABLE jobs ADD COLUMN key TEXT;                -- the client's name for the submission
+    ALTER TABLE jobs ADD COLUMN fingerprint TEXT;        -- what was asked for under it
+    ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN retry_at_unix_ms INTEGER; -- null unless it backs off
+    ALTER TABLE jobs ADD COLUMN backoff_us INTEGER NOT NULL DEFAULT 0;
+    CREATE UNIQUE INDEX jobs_by_key ON jobs (uid, key) WHERE key IS NOT NULL;
+    CREATE INDEX ended_jobs ON jobs (ended_unix_ms, id) WHERE outcome IS NOT NULL;
+    ALTER TABLE attempts ADD COLUMN ended_unix_ms INTEGER;
+    ALTER TABLE attempts ADD COLUMN "end" TEXT;          -- JSON of AttemptEnd
+    CREATE TABLE blob_refs (                             -- the stored files that jobs refer to
+        hash TEXT NOT NULL,
+        job INTEGER NOT NULL REFERENCES jobs (id),
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (hash, job)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX blob_refs_by_job ON blob_refs (job);
+    INSERT OR IGNORE INTO blob_refs
+        SELECT value ->> 'hash', jobs.id, value ->> 'bytes'
+        FROM jobs, json_each(iif(json_valid(record), record, '{}'), '$.pictures');
+    INSERT OR IGNORE INTO blob_refs
+        SELECT file ->> 'hash', id, file ->> 'bytes'
+        FROM (SELECT id, iif(json_valid(outcome), outcome, '{}') -> '$.image.blob' AS file FROM jobs)
+        WHERE file IS NOT NULL;
+"#,
 ];
 
 /// The newest schema version.

@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpusched_shared::{BlobRef, Rejection};
 use gpusched_shared::spec::MAX_IMAGE_BYTES;
+use gpusched_shared::{BlobRef, Rejection};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ pub(super) struct Taken {
     /// Its file.
     pub(super) blob: BlobRef,
     /// Dropped, it may be collected again.
-    pub(super) hold: Hold,
+    pub(super) _hold: Hold,
 }
 
 /// Reads the pictures and keeps them, in order. Whether they are pictures is for the engine to say.
@@ -64,7 +64,7 @@ pub(super) async fn take(
 fn take_one(index: u8, descriptor: OwnedFd, blobs: &Blobs) -> Result<Taken, Rejection> {
     let bytes = read(File::from(descriptor)).map_err(|reason| Rejection::BadImage { index, reason })?;
     match blobs.put_input(&bytes) {
-        Ok((blob, hold)) => Ok(Taken { blob, hold }),
+        Ok((blob, hold)) => Ok(Taken { blob, _hold: hold }),
         Err(StoreError::Full { free_bytes, low_water_bytes }) => {
             Err(Rejection::DiskFull { free_bytes, low_water_bytes })
         }

@@ -86,11 +86,7 @@ async fn greet(reader: &mut Reader, out: &Outbox, context: &Context) -> bool {
 }
 
 /// The next request, or why it is none. `None` when the connection is of no more use; the client has been told why.
-async fn next(
-    reader: &mut Reader,
-    out: &Outbox,
-    context: &Context,
-) -> Option<(RequestId, Result<Request, Rejection>)> {
+async fn next(reader: &mut Reader, out: &Outbox, context: &Context) -> Option<(RequestId, Result<Request, Rejection>)> {
     let limit_s = context.limits.frame_timeout_s;
     let frame = match reader.begun().await {
         Ok(true) => timeout(Duration::from_secs(limit_s), reader.next_frame()).await,
@@ -244,9 +240,7 @@ impl Client {
                 Ok(())
             }
             Request::Status => self.long(id, |reply| Ask::Status(peer, reply), Response::Status).await,
-            Request::Explain(job) => {
-                self.long(id, |reply| Ask::Explain(peer, job, reply), Response::Explanation).await
-            }
+            Request::Explain(job) => self.long(id, |reply| Ask::Explain(peer, job, reply), Response::Explanation).await,
             Request::History(job) => self.long(id, |reply| Ask::History(peer, job, reply), Response::History).await,
             Request::Queue => {
                 let first = |mut queue: Vec<_>| {
@@ -272,10 +266,11 @@ impl Client {
 
     /// Has the engine look at stored pictures.
     async fn inspected(&self, stored: &[Taken]) -> Result<Vec<Picture>, Rejection> {
-        let mut pictures = Vec::with_capacity(taken.len());
+        let mut pictures = Vec::with_capacity(stored.len());
         for (index, Taken { blob, .. }) in (0u8..).zip(stored) {
             let file = self.context.blobs.get(blob.hash);
-            let file = file.map_err(|e| Rejection::Internal { reason: format!("cannot read a stored picture: {e}") })?;
+            let file =
+                file.map_err(|e| Rejection::Internal { reason: format!("cannot read a stored picture: {e}") })?;
             let size = self.ask(|reply| Ask::Inspect(file.into(), reply)).await?;
             let size = size.map_err(|reason| Rejection::BadImage { index, reason })?;
             pictures.push(Picture { blob: *blob, pixels: u64::from(size.width) * u64::from(size.height) });
@@ -331,7 +326,6 @@ impl Client {
             (Ok(()), Err(_)) => Err(Rejection::Internal { reason: "no answer from the journal".to_owned() }),
         }
     }
-
 }
 
 /// As many of the jobs, from the first, as fit into one frame; the client asks for the rest with `before`.

@@ -49,7 +49,9 @@ impl Death {
     pub(super) fn why(&self) -> String {
         if let Some(killed) = &self.ours {
             return match killed {
-                Killed::Silent { for_, stopped: false } => format!("no sign of life for {} ms: killed", for_.as_millis()),
+                Killed::Silent { for_, stopped: false } => {
+                    format!("no sign of life for {} ms: killed", for_.as_millis())
+                }
                 Killed::Silent { for_, stopped: true } => {
                     format!("its process was stopped, no sign of life for {} ms: killed", for_.as_millis())
                 }
@@ -127,8 +129,12 @@ mod tests {
 
     #[test]
     fn who_is_killed_for_a_lane_is_that_lanes_fault() {
-        let stuck =
-            Killed::Stuck { lane: 2, name: "light-1".to_owned(), phase: Phase::Running, still: Duration::from_secs(60) };
+        let stuck = Killed::Stuck {
+            lane: 2,
+            name: "light-1".to_owned(),
+            phase: Phase::Running,
+            still: Duration::from_secs(60),
+        };
         assert_eq!(killed(stuck.clone()).blame(), Blame::Lane(LaneId(2)));
         assert_eq!(killed(stuck).why(), "lane light-1 computed for 60 s without coming further: killed");
     }

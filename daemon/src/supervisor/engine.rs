@@ -56,7 +56,9 @@ impl Engine {
         let (commands, given) = sync_channel(COMMANDS);
         let (start, started) = sync_channel(1);
         let mut engine = Self { process, link, nonsense: Arc::default(), started, threads: Vec::new() };
-        if let Err(e) = engine.join_threads(begin(setup, heartbeat), lock_for_it, (reader, start), given, (news, shared)) {
+        if let Err(e) =
+            engine.join_threads(begin(setup, heartbeat), lock_for_it, (reader, start), given, (news, shared))
+        {
             drop(engine.end(Duration::ZERO, &shared.latest));
             return Err(e);
         }
@@ -158,15 +160,12 @@ fn write(link: &Writer, begin: &Order, lock: File, commands: &Receiver<(Command,
 }
 
 /// Reads what the engine says, until it says no more; or what is wrong with it.
-fn read(
-    mut reader: Reader,
-    start: &SyncSender<Started>,
-    news: &Listener,
-    shared: &Shared,
-) -> Result<(), String> {
+fn read(mut reader: Reader, start: &SyncSender<Started>, news: &Listener, shared: &Shared) -> Result<(), String> {
     while let Some(report) = receive_report(&mut reader).map_err(|e| e.to_string())? {
         match report {
-            Report::Ready(models) => start.try_send(Ok(models)).map_err(|_| "it said twice that it is ready".to_owned())?,
+            Report::Ready(models) => {
+                start.try_send(Ok(models)).map_err(|_| "it said twice that it is ready".to_owned())?
+            }
             Report::Failed(why) => start.try_send(Err(why)).map_err(|_| "it failed after it was ready".to_owned())?,
             Report::Event(event) => shared.latest.handing_on(|| news(News::Event(event))),
             Report::Beat(beat) => shared.latest.beat(beat),

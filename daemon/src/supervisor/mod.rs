@@ -131,8 +131,7 @@ impl Supervisor {
         let shared = Arc::new(Shared::default());
         let (first, started) = sync_channel(1);
         let keeper = Keeper::new(program, setup, limits, lock, news, Arc::clone(&shared));
-        let keeper =
-            std::thread::Builder::new().name("engine keeper".to_owned()).spawn(move || keeper.keep(&first))?;
+        let keeper = std::thread::Builder::new().name("engine keeper".to_owned()).spawn(move || keeper.keep(&first))?;
         let supervisor = Self { shared, followed: AtomicU64::new(1), keeper: Some(keeper) };
         let died = |_| SupervisorError::Died("the thread that starts it has died".to_owned());
         let models = started.recv().map_err(died).flatten()?;

@@ -1,0 +1,306 @@
+//! The journal's thread.
+//!
+//! Its turn: take what has come in, commit it, say so, answer questions; then what is due of the upkeep: try again what did
+//! not fit on the disk, sync, copy the log, forget, remove files.
+//!
+//! What does not fit on a full disk: submissions are refused. Everything else is about jobs that were accepted, and is
+//! *held* here and tried again until it fits, in the order in which it came; how much that can be is bounded by the jobs
+//! that the scheduler lets run.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use gpusched_shared::{Rejection, StorageView};
+use tokio::sync::mpsc;
+
+use super::read::{self, ReadError};
+use super::retention::{Calendar, excess};
+use super::store::{Fault, Store};
+use super::write::key_of;
+use super::{Entry, Message, Query, Reply, unix_ms};
+use crate::config::RetentionConfig;
+use crate::disk::Low;
+
+/// Entries of one transaction; more wait for the next.
+const GROUP: usize = 256;
+
+/// How long after a failure what is held is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the disk is looked at while something is written, and while nothing is.
+const LOOK_BUSY: Duration = Duration::from_secs(1);
+const LOOK_IDLE: Duration = Duration::from_secs(5);
+
+/// Smaller changes of the storage are not told.
+const NOTICEABLE_BYTES: u64 = 64 * 1024;
+
+pub(super) struct Worker {
+    store: Store,
+    retention: RetentionConfig,
+    replies: mpsc::Sender<Reply>,
+    /// What could not be written, and why.
+    held: Vec<Entry>,
+    fault: Fault,
+    try_at: Option<Instant>,
+    calendar: Calendar,
+    started: Instant,
+    look_at: Instant,
+    /// Whether anything was written since the last look.
+    busy: bool,
+    told: Option<StorageView>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        store: Store,
+        retention: RetentionConfig,
+        replies: mpsc::Sender<Reply>,
+        now_unix_ms: u64,
+    ) -> Self {
+        let calendar = Calendar::new(store.newest_unix_ms().unwrap_or(0), now_unix_ms);
+        let started = Instant::now();
+        Self {
+            store,
+            retention,
+            replies,
+            held: Vec::new(),
+            fault: Fault::Full,
+            try_at: None,
+            calendar,
+            started,
+            look_at: started,
+            busy: false,
+            told: None,
+        }
+    }
+
+    /// Runs until nobody can send messages any more, or the disk fails.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        if let Err(fault) = self.serve(messages) {
+            tracing::error!("journal: {fault}; the daemon must stop");
+            self.say(Reply::Poisoned(fault.to_string()));
+        }
+    }
+
+    fn serve(&mut self, messages: &Receiver<Message>) -> Result<(), Fault> {
+        loop {
+            self.upkeep()?;
+            let patience = self.due().saturating_duration_since(Instant::now());
+            match messages.recv_timeout(patience) {
+                Ok(first) => self.turn(std::iter::once(first).chain(messages.try_iter()).take(GROUP))?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.try_held()?;
+        if !self.held.is_empty() {
+            tracing::error!("{} entries did not fit on the disk; their jobs run again", self.held.len());
+        }
+        self.store.sync()
+    }
+
+    fn turn(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), Fault> {
+        let mut entries = Vec::new();
+        let mut queries = Vec::new();
+        for message in messages {
+            match message {
+                Message::Write(entry) => entries.push(*entry),
+                Message::Ask(query) => queries.push(query),
+            }
+        }
+        self.commit(entries)?;
+        queries.into_iter().try_for_each(|query| self.answer(query))
+    }
+
+    fn commit(&mut self, entries: Vec<Entry>) -> Result<(), Fault> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.busy = true;
+        let low = self.store.blobs.disk().room_for(0).err();
+        if low.is_none() && self.held.is_empty() {
+            match self.store.write(&entries) {
+                Ok(replies) => {
+                    self.say_all(replies);
+                    return Ok(());
+                }
+                Err(broken @ Fault::Broken(_)) => return Err(broken),
+                Err(fault @ (Fault::Full | Fault::Busy(_))) => {
+                    tracing::warn!("journal: {fault}");
+                    self.fault = fault;
+                    self.hold(entries, &self.refusal());
+                }
+            }
+        } else {
+            let refusal = low.map_or_else(|| self.refusal(), refusal);
+            self.hold(entries, &refusal);
+        }
+        self.try_held()
+    }
+
+    /// Refuses submissions, and keeps the rest.
+    fn hold(&mut self, entries: Vec<Entry>, refusal: &Rejection) {
+        for entry in entries {
+            match entry {
+                Entry::Submission(record) => self.say(Reply::RecordFailed(record.id, refusal.clone())),
+                Entry::Amendment(_)
+                | Entry::Attempt { .. }
+                | Entry::AttemptEnd { .. }
+                | Entry::BackOff { .. }
+                | Entry::Outcome { .. }
+                | Entry::Footprint(_)
+                | Entry::Flush { .. } => self.held.push(entry),
+            }
+        }
+    }
+
+    fn refusal(&self) -> Rejection {
+        let disk = self.store.blobs.disk();
+        match &self.fault {
+            Fault::Full => {
+                refusal(Low { free_bytes: disk.free_bytes().unwrap_or(0), low_water_bytes: disk.config().low_water.0 })
+            }
+            fault @ (Fault::Busy(_) | Fault::Broken(_)) => Rejection::Internal { reason: fault.to_string() },
+        }
+    }
+
+    /// Writes what is held, into the reserve if there is no other room.
+    fn try_held(&mut self) -> Result<(), Fault> {
+        self.try_at = None;
+        while !self.held.is_empty() {
+            match self.store.write(&self.held) {
+                Ok(replies) => {
+                    self.held.clear();
+                    self.say_all(replies);
+                }
+                Err(broken @ Fault::Broken(_)) => return Err(broken),
+                // The log may have room that is free again once it has been copied.
+                Err(Fault::Full) if self.store.blobs.disk().give_up_reserve() => match self.store.checkpoint() {
+                    Ok(()) | Err(Fault::Full | Fault::Busy(_)) => {}
+                    Err(broken @ Fault::Broken(_)) => return Err(broken),
+                },
+                Err(fault @ (Fault::Full | Fault::Busy(_))) => {
+                    self.fault = fault;
+                    self.try_at = Some(Instant::now() + TRY_AGAIN);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, query: Query) -> Result<(), Fault> {
+        let connection = &self.store.connection;
+        let answered = match query {
+            Query::Show(job, reply) => read::show(connection, job).map(|view| drop(reply.send(view))),
+            Query::List { uid, before, limit, reply } => {
+                read::list(connection, uid, before, limit).map(|views| drop(reply.send(views)))
+            }
+            Query::History(job, reply) => read::history(connection, job).map(|attempts| drop(reply.send(attempts))),
+            Query::KeyOf { ticket, uid, key } => {
+                let found = key_of(connection, uid, &key)?;
+                self.say(Reply::KeyOf { ticket, found });
+                Ok(())
+            }
+        };
+        match answered {
+            Ok(()) => Ok(()),
+            // The asker sees its reply channel close.
+            Err(ReadError::Row(e)) => {
+                tracing::error!("journal: {e}; `gpuschedd journal check` says more");
+                Ok(())
+            }
+            Err(ReadError::Database(e)) => Err(e.into()),
+        }
+    }
+
+    /// When the next thing is due.
+    fn due(&self) -> Instant {
+        [Some(self.look_at), self.try_at, self.store.sync_at()].into_iter().flatten().min().unwrap_or(self.look_at)
+    }
+
+    fn upkeep(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        if let Some(why) = self.store.blobs.broken() {
+            return Err(Fault::Broken(format!("the blob store failed: {why}")));
+        }
+        if self.try_at.is_some_and(|at| at <= now) {
+            self.try_held()?;
+        }
+        if self.store.sync_at().is_some_and(|at| at <= now) {
+            unless_broken(self.store.sync())?;
+        }
+        if self.store.is_checkpoint_due() {
+            unless_broken(self.store.checkpoint())?;
+        }
+        self.store.collect()?;
+        if self.look_at <= now { self.look(now) } else { Ok(()) }
+    }
+
+    /// Sees what there is on the disk, tells it, and forgets what is beyond the limits.
+    fn look(&mut self, now: Instant) -> Result<(), Fault> {
+        if !self.busy && self.store.has_log() {
+            unless_broken(self.store.checkpoint())?;
+        }
+        unless_broken(self.store.blobs.disk().renew_reserve().map(drop).map_err(Fault::from))?;
+        let storage = self.storage();
+        if self.told.is_none_or(|told| is_noticeable(told, storage)) {
+            self.told = Some(storage);
+            self.say(Reply::Storage(storage));
+        }
+        let trusted = self.calendar.look(unix_ms(), now.duration_since(self.started));
+        let excess = excess(self.store.kept()?, &self.retention, storage.blob_quota_bytes, trusted);
+        let forgotten = match self.store.forget(excess) {
+            Err(Fault::Full | Fault::Busy(_)) => 0,
+            forgotten => forgotten?,
+        };
+        if forgotten > 0 {
+            tracing::info!("{forgotten} jobs that ended long ago are forgotten");
+        }
+        let pause = if self.busy { LOOK_BUSY } else { LOOK_IDLE };
+        // A batch at a time, so that submissions do not wait for it.
+        self.look_at = if forgotten > 0 { now } else { now + pause };
+        self.busy = false;
+        Ok(())
+    }
+
+    fn storage(&self) -> StorageView {
+        let (blobs, disk) = (&self.store.blobs, self.store.blobs.disk());
+        StorageView {
+            journal_bytes: self.store.bytes(),
+            blob_bytes: blobs.bytes(),
+            blob_quota_bytes: disk.config().blobs.0,
+            free_bytes: disk.free_bytes().unwrap_or(0),
+            low_water_bytes: disk.config().low_water.0,
+        }
+    }
+
+    fn say_all(&self, replies: Vec<Reply>) {
+        replies.into_iter().for_each(|reply| self.say(reply));
+    }
+
+    /// Fails only when nobody listens any more; what is in the queue is still written.
+    fn say(&self, reply: Reply) {
+        let _ = self.replies.blocking_send(reply);
+    }
+}
+
+fn refusal(Low { free_bytes, low_water_bytes }: Low) -> Rejection {
+    Rejection::DiskFull { free_bytes, low_water_bytes }
+}
+
+fn unless_broken(done: Result<(), Fault>) -> Result<(), Fault> {
+    match done {
+        Err(broken @ Fault::Broken(_)) => Err(broken),
+        Ok(()) | Err(Fault::Full | Fault::Busy(_)) => Ok(()),
+    }
+}
+
+fn is_noticeable(told: StorageView, now: StorageView) -> bool {
+    let moved = |a: u64, b: u64| a.abs_diff(b) > NOTICEABLE_BYTES.max(a / 256);
+    let low = |view: StorageView| view.free_bytes < view.low_water_bytes;
+    low(told) != low(now)
+        || moved(told.journal_bytes, now.journal_bytes)
+        || moved(told.blob_bytes, now.blob_bytes)
+        || moved(told.free_bytes, now.free_bytes)
+}
