@@ -75,6 +75,9 @@ impl Shell {
                 | Effect::Evict { .. }
                 | Effect::Amend(_)
                 | Effect::Keep(_)
+                | Effect::AttemptEnded { .. }
+                | Effect::BackOff { .. }
+                | Effect::Flush { .. }
                 | Effect::Tell(..)
                 | Effect::Advanced => {}
             }

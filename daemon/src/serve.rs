@@ -136,7 +136,8 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     });
     let (ask, asks) = mpsc::channel(QUEUE);
     let stops = stop_signals()?;
-    let accepting = tokio::spawn(server::serve(listener, context, ask));
+    let socket = config.socket.clone();
+    let accepting = tokio::spawn(async move { server::serve(listener, &socket, context, ask).await });
     tracing::info!("listening on {}", config.socket.display());
     // An error means nobody asked to be told, or nobody listens any more.
     let _ = sd_notify::notify(&[NotifyState::Ready]);

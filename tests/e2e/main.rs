@@ -1,9 +1,12 @@
 //! gpuschedd and gpuctl as they are shipped, over a real socket, with real models.
 
 mod cli;
+mod crash;
 mod harness;
+mod healing;
 mod hostile;
 mod jobs;
 mod pictures;
 mod restart;
 mod scheduling;
+mod stress;

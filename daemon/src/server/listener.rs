@@ -20,6 +20,9 @@ use super::outbox::LONG_PER_UID;
 use super::peer::Peer;
 use super::{Ask, Context, session};
 
+/// How often to look whether the socket is still there.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -59,15 +62,25 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
     listen().map_err(|source| BindError::Io { path: path.into(), source })
 }
 
-/// Accepts connections until the daemon is about to end; returns when all of them have ended too.
-pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Sender<Ask>) {
+/// Accepts connections at `path` until the daemon is about to end; returns when all of them have ended too. A socket that
+/// somebody removes is made anew.
+pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context>, asks: mpsc::Sender<Ask>) {
     let counts = Arc::new(Counts::default());
     let mut sessions = JoinSet::new();
+    let mut look = tokio::time::interval(LOOK);
     for number in 0.. {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = context.closes() => break,
+        let accepted = loop {
+            tokio::select! {
+                accepted = listener.accept() => break Some(accepted),
+                () = context.closes() => break None,
+                _ = look.tick() => {
+                    if let Some(anew) = restore(path) {
+                        listener = anew;
+                    }
+                }
+            }
         };
+        let Some(accepted) = accepted else { break };
         while sessions.try_join_next().is_some() {}
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -97,6 +110,23 @@ pub async fn serve(listener: UnixListener, context: Arc<Context>, asks: mpsc::Se
         }
     }
     while sessions.join_next().await.is_some() {}
+}
+
+/// The socket, if it was gone. Without it nobody new finds the daemon, though those who are connected stay so.
+fn restore(path: &Path) -> Option<UnixListener> {
+    if path.exists() {
+        return None;
+    }
+    match bind(path) {
+        Ok(listener) => {
+            tracing::warn!("the socket was gone; listening on {} again", path.display());
+            Some(listener)
+        }
+        Err(e) => {
+            complain(format_args!("the socket is gone: {e}"));
+            None
+        }
+    }
 }
 
 /// Says why, without waiting: the socket's buffer is empty, so one frame fits.

@@ -30,6 +30,10 @@ pub(crate) struct Setup {
     pub(crate) heavy: &'static str,
     /// Further lines of the light class.
     pub(crate) light: &'static str,
+    /// Further keys and sections, at the top.
+    pub(crate) more: &'static str,
+    /// Where the state directory is, if not beside the configuration.
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// Classes as they are by default, but for the lines that are always there.
@@ -38,7 +42,16 @@ const LIGHT: &str = "partition = \"20%\"\nlanes = 4\npriority = 10";
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { queue: 1000, stop_timeout_s: 60, limits: "", policy: "multi-queue", heavy: HEAVY, light: LIGHT }
+        Self {
+            queue: 1000,
+            stop_timeout_s: 60,
+            limits: "",
+            policy: "multi-queue",
+            heavy: HEAVY,
+            light: LIGHT,
+            more: "",
+            state: None,
+        }
     }
 }
 
@@ -58,11 +71,11 @@ impl Home {
 
     /// Writes a configuration file for a socket and a state directory of these names; its path.
     pub(crate) fn configure(&self, setup: &Setup, name: &str, socket: &str, state: &str) -> PathBuf {
-        let Setup { queue, stop_timeout_s, limits, policy, heavy, light } = setup;
-        let (socket, state) = (self.file(socket), self.file(state));
+        let Setup { queue, stop_timeout_s, limits, policy, heavy, light, more, state: elsewhere } = setup;
+        let (socket, state) = (self.file(socket), elsewhere.clone().unwrap_or_else(|| self.file(state)));
         let text = format!(
             "socket = {socket:?}\nstate_dir = {state:?}\nmodels = [{:?}, {:?}]\nstop_timeout_s = {stop_timeout_s}\n\
-             policy = {policy:?}\n\n\
+             policy = {policy:?}\n{more}\n\n\
              [limits]\n{limits}\n\n\
              [[class]]\nname = \"heavy\"\nqueue = {queue}\n{heavy}\n\n\
              [[class]]\nname = \"light\"\ndurability = \"process\"\n{light}\n\n\
@@ -110,11 +123,18 @@ impl Home {
 /// The daemon's program with a configuration file, and nothing from outside that would make a difference.
 pub(crate) fn gpuschedd(config: &Path) -> Command {
     let mut command = Command::new(program("gpuschedd"));
-    command.arg("serve").arg("--config").arg(config);
+    command.args(["serve", "--allow-faults", "--config"]).arg(config);
     for outside in ["GPUSCHED_SOCKET", "GPUSCHED_LOG", "JOURNAL_STREAM", "NOTIFY_SOCKET"] {
         command.env_remove(outside);
     }
     command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// The daemon's program with a command of its own.
+pub(crate) fn gpuschedd_command(args: &[&str]) -> Command {
+    let mut command = Command::new(program("gpuschedd"));
+    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
@@ -195,6 +215,28 @@ impl Daemon {
     /// Waits until the log has a line with this text.
     pub(crate) fn until_logged(&self, text: &str) {
         assert!(self.process.log.until(|log| log.contains(text)), "{text:?} was never logged");
+    }
+
+    /// Waits until the log has so many more lines, or the time is up.
+    pub(crate) fn until_more_lines(&self, lines: usize, at_most: Duration) {
+        let count = |log: &str| log.lines().count();
+        let wanted = count(&lock(&self.process.log.lines).text) + lines;
+        self.process.log.until_or(at_most, |log| count(log) >= wanted);
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        lock(&self.process.log.lines).text.clone()
+    }
+
+    /// The engine's process, once there is one.
+    pub(crate) fn engine(&self) -> Pid {
+        let client = self.client();
+        loop {
+            if let Some(pid) = client.status().expect("status").engine.pid {
+                return Pid::from_raw(pid.cast_signed());
+            }
+        }
     }
 
     /// How many descriptors it has open.
@@ -324,6 +366,12 @@ impl Log {
             lines = self.changed.wait(lines).unwrap_or_else(PoisonError::into_inner);
         }
         true
+    }
+
+    /// As [`until`](Self::until), but no longer than that.
+    fn until_or(&self, at_most: Duration, enough: impl Fn(&str) -> bool) {
+        let waits = |lines: &mut Lines| !lines.ended && !enough(&lines.text);
+        let _ = self.changed.wait_timeout_while(lock(&self.lines), at_most, waits);
     }
 }
 

@@ -13,6 +13,11 @@ use gpusched_client::shared::view::Activity;
 use gpusched_client::spec::ImageJob;
 use gpusched_client::{JobId, JobState, JobView, Outcome, Update, txt2img};
 
+/// A number from the environment, or the usual one.
+pub(crate) fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |number| number.parse().expect("a number"))
+}
+
 /// A job that is done in no time.
 pub(crate) fn quick() -> ImageJob {
     txt2img("a red circle").seed(1).steps(2).size(64, 64).guidance(1.0)
