@@ -61,7 +61,8 @@ impl Limits {
         if since >= self.silence {
             return Verdict::Silent;
         }
-        let mut again = self.silence - since;
+        // A lane that goes over to something else right after this look cannot be stuck at it any sooner.
+        let mut again = [self.running, self.loading, self.parked].into_iter().fold(self.silence - since, Duration::min);
         for (lane, LaneBeat { phase, still_ms }) in lanes.iter().enumerate() {
             let Some(limit) = self.of(*phase) else { continue };
             // It has got no further since, as far as is known.
@@ -120,6 +121,13 @@ mod tests {
         let lanes = [lane(Phase::Running, 58_000), lane(Phase::Running, 57_000), lane(Phase::Loading, 0)];
         assert_eq!(limits().judge(ms(0), &lanes), Verdict::Well(ms(2000)));
         assert_eq!(limits().judge(ms(1000), &lanes), Verdict::Well(ms(1000)));
+    }
+
+    #[test]
+    fn a_lane_that_begins_after_a_look_is_not_overlooked() {
+        let short = Limits { running: ms(2000), ..limits() };
+        assert_eq!(short.judge(ms(0), &[lane(Phase::Idle, 9)]), Verdict::Well(ms(2000)));
+        assert_eq!(short.judge(ms(4000), &[lane(Phase::Idle, 9)]), Verdict::Well(ms(1000)));
     }
 
     #[test]
