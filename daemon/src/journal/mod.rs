@@ -18,6 +18,8 @@ mod retention;
 pub mod row;
 mod schema;
 mod store;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod write;
 

@@ -1,0 +1,170 @@
+//! A journal and a blob store whose changes are on a tape, and someone who uses them as the daemon does.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gpusched_core::{JobRecord, Key, Picture};
+use gpusched_daemon::blobs::{Blobs, StoreError};
+use gpusched_daemon::config::{RetentionConfig, Size as Bytes, StorageConfig};
+use gpusched_daemon::disk::{Disk, Witness};
+use gpusched_daemon::journal::{Entry, Journal, Query, Recovered, Reply, Settings};
+use gpusched_shared::{BlobHash, BlobRef, JobId, JobView, Outcome, Rejection, Size, Usage};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::tape::{Promise, Tape};
+use crate::vfs;
+
+/// Longer than anything takes; only a bug waits for its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why it does not go on: what the journal, the blob store or the opening of them said.
+#[derive(Debug)]
+pub(crate) struct Stopped(pub(crate) String);
+
+#[derive(Debug)]
+pub(crate) struct Station {
+    pub(crate) journal: Journal,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) recovered: Recovered,
+    replies: mpsc::Receiver<Reply>,
+    tape: Option<Arc<Tape>>,
+}
+
+pub(crate) fn storage(low_water: u64, reserve: u64) -> StorageConfig {
+    StorageConfig { low_water: Bytes(low_water), reserve: Bytes(reserve), blobs: Bytes(1 << 30) }
+}
+
+impl Station {
+    pub(crate) fn open(
+        root: &Path,
+        tape: Option<&Arc<Tape>>,
+        storage: &StorageConfig,
+        max_jobs: u64,
+    ) -> Result<Self, Stopped> {
+        let witness = tape.map(|tape| Arc::clone(tape) as Arc<dyn Witness>);
+        let disk = Disk::open(root, storage, witness).map_err(|e| Stopped(e.to_string()))?;
+        let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(|e| Stopped(e.to_string()))?);
+        let settings = Settings {
+            power_durable: BTreeSet::from(["heavy".to_owned()]),
+            retention: RetentionConfig { max_jobs, ..RetentionConfig::default() },
+            vfs: tape.map(vfs::register),
+        };
+        let (sender, replies) = mpsc::channel(256);
+        let opened = Journal::open(&settings, Arc::clone(&blobs), sender);
+        let (journal, recovered) = opened.map_err(|e| Stopped(e.to_string()))?;
+        Ok(Self { journal, blobs, recovered, replies, tape: tape.cloned() })
+    }
+
+    /// The next reply to an entry.
+    pub(crate) fn reply(&mut self) -> Result<Reply, Stopped> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.replies.try_recv() {
+                Ok(Reply::Storage(_)) => {}
+                Ok(Reply::Poisoned(why)) => return Err(Stopped(why)),
+                Ok(reply) => return Ok(reply),
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    assert!(Instant::now() < until, "no reply");
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return Err(Stopped("no more replies".to_owned())),
+            }
+        }
+    }
+
+    /// Submits a job with a picture or without; says whether it was accepted.
+    pub(crate) fn submit(
+        &mut self,
+        id: u64,
+        class: &str,
+        picture: Option<&[u8]>,
+    ) -> Result<Result<(), Rejection>, Stopped> {
+        let stored = match picture.map(|bytes| self.blobs.put_input(bytes)).transpose() {
+            Ok(stored) => stored,
+            Err(StoreError::Full { free_bytes, low_water_bytes }) => {
+                return Ok(Err(Rejection::DiskFull { free_bytes, low_water_bytes }));
+            }
+            Err(e) => return Err(Stopped(e.to_string())),
+        };
+        let record = record(id, class, stored.iter().map(|(blob, _)| *blob));
+        self.journal.write(Entry::Submission(Arc::new(record)));
+        match self.reply()? {
+            Reply::Recorded(JobId(job)) => {
+                assert_eq!(job, id);
+                self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
+                Ok(Ok(()))
+            }
+            Reply::RecordFailed(_, rejection) => Ok(Err(rejection)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends a job with a picture or without.
+    pub(crate) fn end(&mut self, id: u64, picture: Option<&[u8]>) -> Result<(), Stopped> {
+        let stored = picture.map(|bytes| self.blobs.put_result(bytes)).transpose();
+        let stored = stored.map_err(|e| Stopped(e.to_string()))?;
+        let outcome = stored.as_ref().map_or(Outcome::Cancelled, |(blob, _)| image(*blob));
+        let (job, usage) = (JobId(id), Usage::default());
+        self.journal.write(Entry::Outcome {
+            job,
+            outcome: outcome.clone(),
+            wait_us: 1,
+            run_us: 2,
+            backoff_us: 0,
+            usage,
+            unix_ms: unix_ms(),
+        });
+        assert_eq!(self.reply()?, Reply::Concluded(job));
+        self.promise(Promise::Ended(job, outcome));
+        Ok(())
+    }
+
+    pub(crate) fn promise(&self, promise: Promise) {
+        if let Some(tape) = &self.tape {
+            tape.promise(promise);
+        }
+    }
+
+    /// All jobs that have ended.
+    pub(crate) fn ended(&self) -> Result<Vec<JobView>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.journal.ask(Query::List { uid: None, before: None, limit: 1000, reply });
+        answer.blocking_recv().map_err(|e| Stopped(e.to_string()))
+    }
+}
+
+fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobRecord {
+    let spec = r#"{"task":{"vqa":{"question":"what color is the shape?","top":1}},"model":null}"#;
+    JobRecord {
+        id: JobId(id),
+        uid: 7,
+        class: class.to_owned(),
+        spec: serde_json::from_str(spec).expect("a spec"),
+        pictures: pictures.map(|blob| Picture { blob, pixels: 4 }).collect(),
+        attached: false,
+        submitted_unix_ms: unix_ms(),
+        attempts: 0,
+        key: Some(Key { name: format!("key-{id}"), fingerprint: BlobHash::of(&id.to_le_bytes()) }),
+        retries: 0,
+        suspect: false,
+        deaths: 0,
+    }
+}
+
+fn image(blob: BlobRef) -> Outcome {
+    Outcome::Image { blob, size: Size { width: 16, height: 16 }, truncated_tokens: 0 }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("in this age")
+}
+
+/// A directory in memory, where there is one: thousands are made.
+pub(crate) fn directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a directory")
+}
