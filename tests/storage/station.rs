@@ -145,6 +145,7 @@ fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobR
         pictures: pictures.map(|blob| Picture { blob, pixels: 4 }).collect(),
         attached: false,
         submitted_unix_ms: unix_ms(),
+        submitted_boot: None,
         attempts: 0,
         key: Some(Key { name: format!("key-{id}"), fingerprint: BlobHash::of(&id.to_le_bytes()) }),
         retries: 0,

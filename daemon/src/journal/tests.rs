@@ -91,6 +91,7 @@ fn record(id: u64) -> JobRecord {
         pictures: Vec::new(),
         attached: false,
         submitted_unix_ms: unix_ms(),
+        submitted_boot: None,
         attempts: 0,
         key: None,
         retries: 0,
