@@ -295,11 +295,8 @@ impl Link {
                 sleep(wait).await;
                 Ok(())
             }
-            None if within.is_zero() => Err(error),
-            None => match error {
-                Error::Rejected(_) => Err(error),
-                last => Err(Error::Gone { within, last: Box::new(last) }),
-            },
+            None if within.is_zero() || matches!(error, Error::Rejected(_)) => Err(error),
+            None => Err(Error::Gone { within, last: Box::new(error) }),
         }
     }
 }

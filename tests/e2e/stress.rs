@@ -46,12 +46,15 @@ fn stress() {
     assert_eq!(ooms, retries, "each time memory ran out, and was tried again");
     // Or else nothing was tried.
     assert!(retries * 100 >= attempts * 8, "{retries} of {attempts}");
+    let injected = daemon.log().matches("a fault on purpose: OutOfMemory").count() as u64;
+    assert!(injected > 0 && injected < retries, "some were told so, others did run out of it: {injected} of {retries}");
     let waits: Vec<u64> = views.iter().map(|view| view.backoff_us).filter(|us| *us > 0).collect();
     let most = views.iter().map(|view| view.retries).max().unwrap_or(0);
     println!(
-        "{count} jobs, all done: {attempts} attempts, {retries} of them out of memory ({:.1} %), at most {most} retries of \
-         one job; wait added to {} jobs: {:.1} ms on average, {:.1} ms at most",
+        "{count} jobs, all done: {attempts} attempts, {retries} of them out of memory ({:.1} %; {} by the allocator's count, \
+         {injected} injected), at most {most} retries of one job; wait added to {} jobs: {:.1} ms on average, {:.1} ms at most",
         100.0 * retries as f64 / attempts as f64,
+        retries - injected,
         waits.len(),
         waits.iter().sum::<u64>() as f64 / waits.len().max(1) as f64 / 1e3,
         waits.iter().max().copied().unwrap_or(0) as f64 / 1e3

@@ -45,12 +45,10 @@ impl Scheduler {
         let room = self.ledger.room(class, job.shape.model);
         let never_fits = self.whole_demand(class, job.shape).bytes() > room.cap_bytes.saturating_sub(room.pinned_bytes);
         if never_fits || job.record.retries >= self.plan.retry.budget {
-            let tries = job.attempts;
-            let outcome = match outcome {
-                Outcome::Failed { kind, message } if tries > 1 => {
-                    Outcome::Failed { kind, message: format!("{message} (attempt {tries}, the last)") }
-                }
-                other => other,
+            let outcome = if let (Outcome::Failed { kind, message }, tries @ 2..) = (&outcome, job.attempts) {
+                Outcome::Failed { kind: kind.clone(), message: format!("{message} (attempt {tries}, the last)") }
+            } else {
+                outcome
             };
             return self.apply(id, &Event::Finished(outcome), now, effects);
         }

@@ -170,7 +170,7 @@ impl<'a> LaneYield<'a> {
             self.fault.set(Some(Fault { kind, after: after - 1 }));
             return Ok(());
         }
-        tracing::debug!(JOB_ID = self.job.0, "a fault on purpose: {kind:?}");
+        tracing::info!(JOB_ID = self.job.0, "a fault on purpose: {kind:?}");
         match kind {
             Kind::OutOfMemory => {
                 self.out_of_memory.set(Some(self.lease.refuse()));
