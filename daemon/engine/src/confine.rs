@@ -145,7 +145,7 @@ pub fn confine(models: &[PathBuf]) -> Result<Vec<String>, ConfineError> {
     match restrict_files(models) {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(RulesetStatus::PartiallyEnforced) => {
-            missing.push("this kernel's Landlock knows only a part of it".to_owned())
+            missing.push("this kernel's Landlock knows only a part of it".to_owned());
         }
         Ok(RulesetStatus::NotEnforced) => missing.push("this kernel has no Landlock: it may read files".to_owned()),
         Err(e) => missing.push(format!("Landlock: {e}: it may read files")),

@@ -164,7 +164,7 @@ fn read(mut reader: Reader, start: &SyncSender<Started>, news: &Listener, shared
     while let Some(report) = receive_report(&mut reader).map_err(|e| e.to_string())? {
         match report {
             Report::Ready(models) => {
-                start.try_send(Ok(models)).map_err(|_| "it said twice that it is ready".to_owned())?
+                start.try_send(Ok(models)).map_err(|_| "it said twice that it is ready".to_owned())?;
             }
             Report::Failed(why) => start.try_send(Err(why)).map_err(|_| "it failed after it was ready".to_owned())?,
             Report::Event(event) => shared.latest.handing_on(|| news(News::Event(event))),
