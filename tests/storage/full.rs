@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gpusched_shared::Rejection;
 
 use crate::crash::Promised;
-use crate::station::{Station, directory, storage};
+use crate::station::{Station, Stopped, directory, storage};
 use crate::tape::{Event, Promise, Tape};
 
 const LIMIT: u64 = 10_000;
@@ -86,6 +86,13 @@ impl Mounted {
     }
 }
 
+impl Mounted {
+    fn make_read_only(&self) {
+        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(self.0.path()).status().expect("it runs");
+        assert!(done.success());
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
@@ -127,4 +134,16 @@ fn a_real_disk_without_a_byte_left_finishes_what_was_accepted() {
     fs::remove_file(&ballast).expect("removed");
     drop(station);
     promised(19).compare(&root, false).expect("all there");
+}
+
+#[test]
+fn a_read_only_state_directory_is_refused_with_the_reason() {
+    let Some(mounted) = Mounted::new("24m") else { return };
+    let (used, new) = (mounted.0.path().join("used"), mounted.0.path().join("new"));
+    drop(Station::open(&used, None, &storage(1, 4096), 0).expect("opened"));
+    mounted.make_read_only();
+    for root in [used, new] {
+        let Stopped(why) = Station::open(&root, None, &storage(1, 4096), 0).expect_err("nothing can be written");
+        assert!(why.contains("Read-only file system"), "{why}");
+    }
 }

@@ -90,15 +90,13 @@ impl Station {
         };
         let record = record(id, class, stored.iter().map(|(blob, _)| *blob));
         self.journal.write(Entry::Submission(Arc::new(record)));
-        match self.reply()? {
-            Reply::Recorded(JobId(job)) => {
-                assert_eq!(job, id);
-                self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
-                Ok(Ok(()))
-            }
-            Reply::RecordFailed(_, rejection) => Ok(Err(rejection)),
-            other => panic!("{other:?}"),
+        let reply = self.reply()?;
+        if let Reply::RecordFailed(_, rejection) = reply {
+            return Ok(Err(rejection));
         }
+        assert_eq!(reply, Reply::Recorded(JobId(id)));
+        self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
+        Ok(Ok(()))
     }
 
     /// Ends a job with a picture or without.

@@ -284,10 +284,8 @@ pub fn list(root: &Path) -> io::Result<Vec<BlobRef>> {
 /// # Errors
 /// [`Damage`].
 pub fn verify(root: &Path, hash: BlobHash) -> Result<(), Damage> {
-    let mut file = File::open(below(root, hash)).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Damage::Gone,
-        _ => Damage::Unreadable(e),
-    })?;
+    let mut file = File::open(below(root, hash))
+        .map_err(|e| if e.kind() == io::ErrorKind::NotFound { Damage::Gone } else { Damage::Unreadable(e) })?;
     let (mut hasher, mut chunk, mut bytes) = (blake3::Hasher::new(), vec![0; 256 * 1024], 0);
     loop {
         match file.read(&mut chunk) {

@@ -106,10 +106,9 @@ fn copy(source: &Connection, path: &Path, progress: &mut impl FnMut(u64, u64)) -
             let step = backup.step(PAGES)?;
             let (of, left) = (backup.progress().pagecount, backup.progress().remaining);
             progress(u64::from((of - left).unsigned_abs()), u64::from(of.unsigned_abs()));
-            match step {
-                StepResult::Done => break,
-                // More to do; a source that is read cannot be locked for long.
-                _ => {}
+            // Else there is more to do; a source that is only read cannot be locked for long.
+            if step == StepResult::Done {
+                break;
             }
         }
     }

@@ -252,13 +252,12 @@ fn below_the_low_water_mark_jobs_are_refused_and_end() {
     drop(opened);
     let low = StorageConfig { low_water: Bytes(1 << 60), ..config() };
     let mut opened = open_with(root.path(), &Settings::default(), &low).expect("opened");
-    match opened.submit(record(2)) {
-        Reply::RecordFailed(JobId(2), Rejection::DiskFull { low_water_bytes, free_bytes }) => {
-            assert_eq!(low_water_bytes, 1 << 60);
-            assert!(free_bytes > 0);
-        }
-        other => panic!("{other:?}"),
-    }
+    let refused = opened.submit(record(2));
+    let Reply::RecordFailed(JobId(2), Rejection::DiskFull { low_water_bytes, free_bytes }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(low_water_bytes, 1 << 60);
+    assert!(free_bytes > 0);
     assert_eq!(opened.end(1, Outcome::Cancelled), Reply::Concluded(JobId(1)));
 }
 
