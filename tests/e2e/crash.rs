@@ -39,7 +39,9 @@ fn result(view: &JobView) -> String {
     match outcome(view) {
         Outcome::Image { blob, .. } => blob.hash.to_string(),
         Outcome::Answers(answers) => format!("{:?}", answers.iter().map(|answer| &answer.label).collect::<Vec<_>>()),
-        other => panic!("job {} ended with {other:?}", view.id),
+        other @ (Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. }) => {
+            panic!("job {} ended with {other:?}", view.id)
+        }
     }
 }
 

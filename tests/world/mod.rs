@@ -303,12 +303,10 @@ impl World {
 
     fn input(&mut self, input: Input) {
         self.log.push(format!("{:?} {input:?}", self.now));
-        match &input {
-            Input::Made(job, _) | Input::Finished(job, ..) => {
-                self.suspects.remove(job);
-            }
-            Input::RecordFailed(job, _) => self.keys.retain(|_, (_, of)| of != job),
-            _ => {}
+        if let Input::Made(job, _) | Input::Finished(job, ..) = &input {
+            self.suspects.remove(job);
+        } else if let Input::RecordFailed(job, _) = &input {
+            self.keys.retain(|_, (_, of)| of != job);
         }
         let session = if let Input::Submit { session, .. } = &input { Some(*session) } else { None };
         for effect in self.scheduler.handle(input, self.now) {

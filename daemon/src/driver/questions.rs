@@ -116,7 +116,7 @@ impl Driver {
     fn history(&self, peer: Peer, job: JobId, reply: Reply<Vec<AttemptView>>) {
         let (ask, answer) = oneshot::channel();
         match self.live(peer, job) {
-            Some(Err(rejection)) => return drop(reply.send(Err(rejection))),
+            Some(Err(rejection)) => drop(reply.send(Err(rejection))),
             Some(Ok(_)) => {
                 self.journal.ask(Query::History(job, ask));
                 tokio::spawn(async move {

@@ -13,7 +13,7 @@ pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobV
         match job.next().await? {
             Some(Update::Done(view)) => return Ok(view),
             Some(update @ (Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })) => {
-                progress.show(job.id(), &update)?
+                progress.show(job.id(), &update)?;
             }
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }
