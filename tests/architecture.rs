@@ -156,7 +156,7 @@ fn the_codec_can_be_replaced_in_one_file() {
 
 #[test]
 fn the_parts_of_the_daemon_do_not_know_each_other() {
-    let parts = ["server", "journal", "telemetry"];
+    let parts = ["server", "journal", "supervisor", "telemetry"];
     for part in parts {
         let directory = format!("daemon/src/{part}/");
         for path in below(&directory) {
