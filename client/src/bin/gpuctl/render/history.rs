@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpusched_client::{AttemptEnd, AttemptView, JobView};
+use gpusched_client::{AttemptEnd, AttemptView, JobState, JobView};
 
 use super::job::state;
 use super::units::{moment, span};
@@ -23,7 +23,9 @@ pub(crate) fn list(jobs: &[(JobView, Vec<AttemptView>)]) -> String {
         let rows: Vec<Vec<String>> = lines
             .map(|(n, attempt)| {
                 let left = of_job.iter().map(|cell| if n == 0 { cell.clone() } else { String::new() });
-                left.chain(attempt.map_or_else(|| vec!["none".to_owned()], cells)).collect()
+                // One that is over and has no end on record ended with the daemon.
+                let over = n + 1 < attempts.len() || matches!(job.state, JobState::Done(_));
+                left.chain(attempt.map_or_else(|| vec!["none".to_owned()], |attempt| cells(attempt, over))).collect()
             })
             .collect();
         rows
@@ -32,7 +34,7 @@ pub(crate) fn list(jobs: &[(JobView, Vec<AttemptView>)]) -> String {
     table(&header, rows.collect())
 }
 
-fn cells(attempt: &AttemptView) -> Vec<String> {
+fn cells(attempt: &AttemptView, over: bool) -> Vec<String> {
     let took =
         attempt.ended_unix_ms.map(|ended| span(Duration::from_millis(ended - attempt.started_unix_ms.min(ended))));
     vec![
@@ -40,7 +42,7 @@ fn cells(attempt: &AttemptView) -> Vec<String> {
         clean(&attempt.lane),
         moment(attempt.started_unix_ms),
         took.unwrap_or_else(|| "-".to_owned()),
-        attempt.end.map_or("-", end).to_owned(),
+        attempt.end.map_or(if over { "the daemon died" } else { "-" }, end).to_owned(),
     ]
 }
 
@@ -56,7 +58,7 @@ fn end(end: AttemptEnd) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use gpusched_client::{JobState, Outcome};
+    use gpusched_client::Outcome;
 
     use super::super::job::tests::job;
     use super::*;
@@ -84,7 +86,7 @@ ID  TASK     STATE      RETRIES  BACKED OFF  ATTEMPT  LANE     STARTED          
 7   txt2img  done       1        8.2 s       1        heavy-0  2026-11-22 15:41:11 UTC  3.5 s   out of memory
                                              2        heavy-0  2026-11-22 15:41:11 UTC  900 ms  the engine died
                                              3        heavy-0  2026-11-22 15:41:11 UTC  0 ms    stopped
-                                             4        heavy-0  2026-11-22 15:41:11 UTC  -       -
+                                             4        heavy-0  2026-11-22 15:41:11 UTC  -       the daemon died
 7   txt2img  cancelled  0        0 ms        none";
         assert_eq!(list(&[(first, attempts), (job(JobState::Done(Outcome::Cancelled)), Vec::new())]), expected);
     }
