@@ -1,1 +1,3 @@
-//! Under construction.
+//! What tests and fuzzers share.
+
+pub mod feed;

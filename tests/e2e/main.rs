@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod flood;
 mod harness;
 mod healing;
 mod hostile;
@@ -9,4 +10,5 @@ mod jobs;
 mod pictures;
 mod restart;
 mod scheduling;
+mod slow;
 mod stress;

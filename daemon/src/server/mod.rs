@@ -9,6 +9,7 @@ mod session;
 
 pub use listener::{BindError, bind, serve};
 pub use peer::Peer;
+pub use session::greeting;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -69,20 +69,27 @@ pub(super) async fn run(
 /// Reads the Hello and answers it. False ends the connection.
 async fn greet(reader: &mut Reader, out: &Outbox, context: &Context) -> bool {
     let Some((id, request)) = next(reader, out, context).await else { return false };
-    let response = match request {
-        Ok(Request::Hello { least, most, client: _ }) if least <= VERSION_MAX && most >= VERSION_MIN => {
+    let response = greeting(request, context.limits.open_requests);
+    let welcome = matches!(response, Response::Welcome { .. });
+    out.say(id, response).await && welcome
+}
+
+/// The answer to a connection's first request: Welcome, or why not.
+pub fn greeting(request: Result<Request, Rejection>, max_open_requests: u32) -> Response {
+    match request {
+        Ok(Request::Hello { least, most, client: _ })
+            if least <= VERSION_MAX && most >= VERSION_MIN && least <= most =>
+        {
             Response::Welcome {
                 version: most.min(VERSION_MAX),
                 server: concat!("gpuschedd ", env!("CARGO_PKG_VERSION")).to_owned(),
-                max_open_requests: context.limits.open_requests,
+                max_open_requests,
             }
         }
         Ok(Request::Hello { .. }) => Response::Rejected(Rejection::Version { least: VERSION_MIN, most: VERSION_MAX }),
         Ok(_) => Response::Rejected(Rejection::Handshake),
         Err(rejection) => Response::Rejected(rejection),
-    };
-    let welcome = matches!(response, Response::Welcome { .. });
-    out.say(id, response).await && welcome
+    }
 }
 
 /// The next request, or why it is none. `None` when the connection is of no more use; the client has been told why.

@@ -239,6 +239,14 @@ impl Daemon {
         }
     }
 
+    /// The memory that its own process has, without the engine's.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let pid = lock(&self.process.child).id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    }
+
     /// How many descriptors it has open.
     pub(crate) fn open_descriptors(&self) -> usize {
         let pid = lock(&self.process.child).id();

@@ -49,6 +49,11 @@ impl Raw {
         self.stream.write_all(bytes).expect("few enough for the socket's buffer");
     }
 
+    /// Sends bytes without a frame if there is room for them; false once the daemon has hung up.
+    pub(crate) fn try_bytes(&mut self, bytes: &[u8]) -> bool {
+        !self.stream.write(bytes).is_err_and(|e| e.kind() != ErrorKind::WouldBlock)
+    }
+
     /// Sends a payload, whatever it is.
     pub(crate) fn payload(&mut self, payload: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> RequestId {
         self.last_id += 1;

@@ -1,0 +1,8 @@
+//! A connection's first words.
+
+#![no_main]
+
+use gpusched_tests::feed;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| feed::handshake(bytes));

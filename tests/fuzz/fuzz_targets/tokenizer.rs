@@ -1,0 +1,8 @@
+//! Any prompt and question.
+
+#![no_main]
+
+use gpusched_tests::feed;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| feed::tokenizer(bytes));
