@@ -12,7 +12,7 @@ use gpusched_client::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::daemon::{Daemon, Home, Setup, refusal};
+use crate::harness::daemon::{Daemon, Ended, Home, Setup, gpuschedd_command, refusal};
 use crate::harness::{assert_well, long, made, outcome, quick, until_working};
 
 /// An engine that is missed soon and comes back soon.
@@ -106,6 +106,28 @@ fn a_lane_that_hangs_costs_its_own_job_only() {
         view.state
     );
     assert_eq!(made(&client, behind).attempts, 1);
+}
+
+#[test]
+fn an_engine_of_the_daemons_own_threads_does_the_same() {
+    let daemon = Daemon::start_with(&Setup { more: "[engine]\nin_process = true\n", ..Setup::default() });
+    let client = daemon.client();
+    let apart = Daemon::start();
+    let job = |client: &Client| {
+        let job = client.submit(quick(), Vec::new(), false).expect("accepted");
+        outcome(&made(client, job)).blob()
+    };
+    assert_eq!(job(&client), job(&apart.client()), "the very same picture");
+    let engine = client.status().expect("status").engine;
+    assert_eq!((engine.up, engine.pid, engine.deaths), (true, None, 0));
+}
+
+#[test]
+fn faults_must_be_asked_for_twice() {
+    let home = Home::new(&Setup { more: "[faults]\noom_percent = 1\n", ..Setup::default() });
+    let config = home.file("gpusched.toml");
+    let ended = Ended::of(gpuschedd_command(&["serve", "--config", &config.to_string_lossy()])).expect(1);
+    assert!(ended.stderr.contains("--allow-faults"), "{}", ended.stderr);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod harness;
 mod healing;
 mod hostile;
 mod jobs;
+mod journal;
 mod pictures;
 mod restart;
 mod scheduling;

@@ -91,7 +91,7 @@ impl JournalArgs {
 
     fn text(&self, report: &Report, what: &str) -> String {
         if self.json {
-            return serde_json::to_string_pretty(report).unwrap_or_default();
+            return serde_json::to_string(report).unwrap_or_default();
         }
         let Report { jobs, unfinished, blobs, blob_bytes, orphans, problems, more_problems } = report;
         let mut text = format!(
