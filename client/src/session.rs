@@ -132,7 +132,7 @@ impl Session {
             };
             match handed_in.await {
                 Ok(done) => return Ok(done),
-                Err(error) => self.link.outlast(&mut absence, error).await?,
+                Err(error) => self.link.outlast(&mut absence, error, away).await?,
             }
         }
     }
@@ -177,7 +177,7 @@ impl Job {
                 }
                 Err(error) => {
                     self.watch = None;
-                    if let Err(error) = self.session.link.outlast(&mut self.absence, error).await {
+                    if let Err(error) = self.session.link.outlast(&mut self.absence, error, away_with_a_job).await {
                         self.ended = true;
                         return Err(error);
                     }
@@ -227,7 +227,7 @@ impl Job {
         loop {
             let fetched = async { self.session.client().await?.fetch_bytes(self.id).await };
             match fetched.await {
-                Err(error) => self.session.link.outlast(&mut absence, error).await?,
+                Err(error) => self.session.link.outlast(&mut absence, error, away).await?,
                 bytes => return bytes,
             }
         }
@@ -281,8 +281,13 @@ impl Link {
         Ok((current.client.clone(), current.number))
     }
 
-    /// Waits a while if `error` says that the daemon is away and it may still come back.
-    async fn outlast(&self, absence: &mut Option<Absence>, error: Error) -> Result<(), Error> {
+    /// Waits a while if `error` says, as `away` has it, that the daemon is away and it may still come back.
+    async fn outlast(
+        &self,
+        absence: &mut Option<Absence>,
+        error: Error,
+        away: fn(&Error, bool) -> Option<Away>,
+    ) -> Result<(), Error> {
         let Some(away) = away(&error, absence.is_some()) else { return Err(error) };
         let since = Instant::now();
         let absence = absence.get_or_insert_with(|| Absence { since, waits: self.reconnect.start() });
@@ -329,5 +334,19 @@ fn away(error: &Error, absent: bool) -> Option<Away> {
         | Error::Protocol(_)
         | Error::Damaged { .. }
         | Error::Picture { .. } => None,
+    }
+}
+
+/// As [`away`], for a job that has been accepted and so will have an outcome: that a daemon cannot tell it, or cannot take
+/// the submission again that it has on record, passes.
+fn away_with_a_job(error: &Error, absent: bool) -> Option<Away> {
+    let Error::Rejected(rejection) = error else { return away(error, absent) };
+    if *rejection == Rejection::Draining {
+        Some(Away::Gone)
+    } else if matches!(rejection, Rejection::DiskFull { .. } | Rejection::StoreFull { .. } | Rejection::Internal { .. })
+    {
+        Some(Away::Busy)
+    } else {
+        away(error, absent)
     }
 }

@@ -216,6 +216,62 @@ async fn a_refusal_is_final_but_for_those_that_pass() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_accepted_is_not_given_up_for_a_refusal_that_passes() {
+    let (daemon, session, mut peer, notices) = session(Reconnect::default()).await;
+    let script = async {
+        let (id, key, _) = submission(&mut peer).await;
+        peer.say(id, Response::Accepted(JobId(7))).await;
+        // It stops, says so, and hangs up a moment later: that is not the job's end.
+        let watch = peer.expect(Request::Watch(JobId(7))).await;
+        peer.say(watch, Response::Rejected(Rejection::Draining)).await;
+        let watch = peer.expect(Request::Watch(JobId(7))).await;
+        peer.say(watch, Response::Rejected(Rejection::Draining)).await;
+        drop(peer);
+        let daemon = daemon.stop().start();
+        let mut peer = daemon.welcome().await;
+        // What it has on record it cannot take again just now.
+        for refusal in [
+            Rejection::DiskFull { free_bytes: 1, low_water_bytes: 2 },
+            Rejection::StoreFull { quota_bytes: 3 },
+            Rejection::Internal { reason: "cannot store a picture".to_owned() },
+            Rejection::EngineDown,
+        ] {
+            let (id, again, pictures) = submission(&mut peer).await;
+            assert_eq!((&again, pictures.len()), (&key, 1));
+            peer.say(id, Response::Rejected(refusal)).await;
+        }
+        let (id, again, _) = submission(&mut peer).await;
+        assert_eq!(again, key);
+        peer.say(id, Response::Accepted(JobId(7))).await;
+        let watch = peer.expect(Request::Watch(JobId(7))).await;
+        peer.say(watch, Response::Rejected(Rejection::Internal { reason: "no answer".to_owned() })).await;
+        let watch = peer.expect(Request::Watch(JobId(7))).await;
+        peer.say(watch, done(7, Outcome::Cancelled)).await;
+        (daemon, peer)
+    };
+    let wait = async { session.submit(question()).await.expect("accepted").wait().await };
+    let (view, _daemon) = tokio::join!(wait, script);
+    assert_eq!(view.expect("ended").id, JobId(7));
+    assert_eq!(told(&notices), [Notice::Lost { within: MINUTE }, Notice::Back]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_does_not_pass_in_time_is_said_as_it_is() {
+    let (_daemon, session, mut peer, _) = session(Reconnect { within: Duration::from_secs(5) }).await;
+    let mut job = session.attend(JobId(7));
+    let script = async {
+        loop {
+            let watch = peer.expect(Request::Watch(JobId(7))).await;
+            peer.say(watch, Response::Rejected(Rejection::Internal { reason: "broken".to_owned() })).await;
+        }
+    };
+    tokio::select! {
+        ended = job.wait() => assert!(matches!(ended, Err(Error::Rejected(Rejection::Internal { .. }))), "{ended:?}"),
+        () = script => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_and_a_lost_daemon_are_both_outlasted() {
     let (daemon, session, mut peer, _) = session(Reconnect::default()).await;
     let script = async {

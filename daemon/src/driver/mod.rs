@@ -177,7 +177,9 @@ impl Driver {
             };
             self.handle(happening)?;
         }
-        // The engine's lanes may be waiting to say something that nobody will hear.
+        // The engine's lanes may be waiting to say something that nobody will hear. And sessions tell by it that what is not
+        // answered from here on never will be, so it goes before what they wait for; after an error, too, since arguments are
+        // dropped last to first.
         drop(channels);
         let Self { scheduler, engine, .. } = self;
         if !scheduler.is_idle() {

@@ -183,8 +183,12 @@ impl Client {
             let client = Arc::clone(&client);
             tasks.spawn(async move {
                 let _place = place;
-                if let Err(rejection) = client.serve(id, request, descriptors, taken).await {
-                    client.out.say(id, Response::Rejected(rejection)).await;
+                match client.serve(id, request, descriptors, taken).await {
+                    // Silence, and then the end of the connection: whoever may ask the next daemon does.
+                    Ok(()) | Err(Unanswered::Ending) => {}
+                    Err(Unanswered::Refused(rejection)) => {
+                        client.out.say(id, Response::Rejected(rejection)).await;
+                    }
                 }
             });
         }
@@ -198,17 +202,17 @@ impl Client {
         request: Request,
         descriptors: Vec<OwnedFd>,
         taken: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Unanswered> {
         let peer = self.peer;
         match request {
-            Request::Hello { .. } => Err(Rejection::Handshake),
+            Request::Hello { .. } => Err(Rejection::Handshake.into()),
             Request::Submit { spec, pictures, attached, key } => {
                 spec.validate(usize::from(pictures))?;
                 key.as_deref().map_or(Ok(()), check_key)?;
                 if descriptors.len() != usize::from(pictures) {
                     let reason =
                         format!("{} descriptors came with a frame that announces {pictures}", descriptors.len());
-                    return Err(Rejection::Malformed { reason });
+                    return Err(Rejection::Malformed { reason }.into());
                 }
                 let limit = Duration::from_secs(self.context.limits.picture_timeout_s);
                 let Context { blobs, readers, .. } = &*self.context;
@@ -272,7 +276,7 @@ impl Client {
     }
 
     /// Has the engine look at stored pictures.
-    async fn inspected(&self, stored: &[Taken]) -> Result<Vec<Picture>, Rejection> {
+    async fn inspected(&self, stored: &[Taken]) -> Result<Vec<Picture>, Unanswered> {
         let mut pictures = Vec::with_capacity(stored.len());
         for (index, Taken { blob, .. }) in (0u8..).zip(stored) {
             let file = self.context.blobs.get(blob.hash);
@@ -291,7 +295,7 @@ impl Client {
         id: RequestId,
         question: impl FnOnce(Reply<T>) -> Ask,
         response: impl FnOnce(T) -> Response,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Unanswered> {
         let answer = self.ask(question).await?;
         self.out.say(id, response(answer)).await;
         Ok(())
@@ -303,14 +307,14 @@ impl Client {
         id: RequestId,
         question: impl FnOnce(Reply<T>) -> Ask,
         response: impl FnOnce(T) -> Response,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), Unanswered> {
         let room = self.out.room().await?;
         let answer = self.ask(question).await?;
         self.out.say_long(id, response(answer), None, room).await;
         Ok(())
     }
 
-    async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Rejection> {
+    async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Unanswered> {
         let mut news = self.ask(|reply| Ask::Watch(self.peer, job, reply)).await?;
         loop {
             let update = news.borrow_and_update().clone();
@@ -323,15 +327,33 @@ impl Client {
         }
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Rejection> {
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Unanswered> {
         let (reply, answer) = oneshot::channel();
         let sent = self.asks.send(question(reply)).await;
         match (sent, answer.await) {
-            (Ok(()), Ok(answer)) => answer,
-            (Err(_), _) => Err(Rejection::Draining),
-            (Ok(()), Err(_)) if *self.context.closing.borrow() => Err(Rejection::Draining),
-            (Ok(()), Err(_)) => Err(Rejection::Internal { reason: "no answer from the journal".to_owned() }),
+            (Ok(()), Ok(answer)) => Ok(answer?),
+            // The driver ends its ear before it drops what it has not answered.
+            (Err(_), _) => Err(Unanswered::Ending),
+            (Ok(()), Err(_)) if self.asks.is_closed() => Err(Unanswered::Ending),
+            (Ok(()), Err(_)) => {
+                Err(Unanswered::Refused(Rejection::Internal { reason: "no answer from the journal".to_owned() }))
+            }
         }
+    }
+}
+
+/// Why a request does not get what it asked for.
+enum Unanswered {
+    /// It must not, or cannot.
+    Refused(Rejection),
+    /// The daemon ends, and what would have been the answer is not known. To say that it refuses would be wrong: a job may
+    /// be on record, and goes on after the next start.
+    Ending,
+}
+
+impl From<Rejection> for Unanswered {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
     }
 }
 
@@ -348,6 +370,7 @@ fn fitting(mut jobs: Vec<JobView>) -> Vec<JobView> {
 }
 
 /// Waits for more news of a job.
-async fn changed(news: &mut watch::Receiver<Update>) -> Result<(), Rejection> {
-    news.changed().await.map_err(|_| Rejection::Draining)
+async fn changed(news: &mut watch::Receiver<Update>) -> Result<(), Unanswered> {
+    // The last news of a job is that it has ended; that there is no more of it means that nobody is left to tell it.
+    news.changed().await.map_err(|_| Unanswered::Ending)
 }
