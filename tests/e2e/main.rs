@@ -12,4 +12,5 @@ mod pictures;
 mod restart;
 mod scheduling;
 mod slow;
+mod stop;
 mod stress;
