@@ -1,8 +1,6 @@
 //! What happens when the engine hangs or dies, and when the ground gives way: the disk, the socket, the clock.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use gpusched_client::blocking::Client;
@@ -13,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::daemon::{Daemon, Ended, Home, Setup, gpuschedd_command, refusal};
+use crate::harness::disk::Tmpfs;
 use crate::harness::{assert_well, long, made, outcome, quick, until_working};
 
 /// An engine that is missed soon and comes back soon.
@@ -169,52 +168,18 @@ fn repeated_submissions_are_one_job_over_restarts() {
     }
 }
 
-/// A file system of its own, gone when it is dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    /// `None`, and a word about it, where the system lets nobody mount.
-    fn mount(at: PathBuf, options: &str) -> Option<Self> {
-        fs::create_dir(&at).expect("a directory");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(at));
-        }
-        eprintln!("SKIPPED: cannot mount a tmpfs here, so a full disk is not tried");
-        None
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
-        assert!(status.expect("it runs").success());
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-fn fill(path: &Path) {
-    use std::io::Write as _;
-    let mut file = fs::File::create(path).expect("made");
-    while file.write_all(&[7; 4096]).is_ok() {}
-}
-
 #[test]
 fn on_a_full_disk_jobs_are_refused_and_what_was_accepted_finishes() {
     let directory = tempfile::tempdir().expect("a directory");
     let Some(tmpfs) = Tmpfs::mount(directory.path().join("disk"), "size=48m") else { return };
     let more = "[storage]\nlow_water = \"8MiB\"\nreserve = \"4MiB\"\n";
-    let state = Some(tmpfs.0.join("state"));
+    let state = Some(tmpfs.file("state"));
     let daemon = Daemon::start_with(&Setup { more, state, ..Setup::default() });
     let client = daemon.client();
     let running = client.submit(quick().steps(300), Vec::new(), false).expect("accepted");
     until_working(&client, running);
     let waiting = client.submit(quick().seed(5), Vec::new(), false).expect("accepted");
-    let ballast = tmpfs.0.join("ballast");
-    fill(&ballast);
+    let ballast = tmpfs.fill();
     match client.submit(quick().seed(6), Vec::new(), false) {
         Err(Error::Rejected(Rejection::DiskFull { free_bytes, low_water_bytes })) => {
             assert!(free_bytes < low_water_bytes && low_water_bytes == 8 << 20);
@@ -242,7 +207,7 @@ fn on_a_full_disk_jobs_are_refused_and_what_was_accepted_finishes() {
 fn a_state_directory_that_cannot_be_written_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let Some(tmpfs) = Tmpfs::mount(directory.path().join("disk"), "size=48m") else { return };
-    let state = tmpfs.0.join("state");
+    let state = tmpfs.file("state");
     let setup = Setup {
         more: "[storage]\nlow_water = \"8MiB\"\nreserve = \"4MiB\"\n",
         state: Some(state.clone()),

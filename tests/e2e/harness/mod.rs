@@ -4,6 +4,7 @@
 //! daemon that outlives [`PATIENCE`](daemon::PATIENCE) is killed, so every such wait has an end, and the test fails.
 
 pub(crate) mod daemon;
+pub(crate) mod disk;
 pub(crate) mod picture;
 pub(crate) mod programs;
 pub(crate) mod raw;
