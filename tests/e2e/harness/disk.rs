@@ -17,12 +17,15 @@ impl Tmpfs {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output();
         let why = match mounted {
             Ok(output) if output.status.success() => return Some(Self(at)),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             Err(e) => e.to_string(),
         };
         let skipped = format!("cannot mount a tmpfs here, so what a full or read-only disk does is not tried: {why}");
-        assert!(env::var_os("CI").is_none(), "{skipped}With CI set nothing is skipped: run this as root, or unset CI.");
-        eprintln!("SKIPPED: {skipped}With CI set this would fail.");
+        assert!(
+            env::var_os("CI").is_none(),
+            "{skipped}. With CI set nothing is skipped: run this as root, or unset CI"
+        );
+        eprintln!("SKIPPED: {skipped}. With CI set this fails");
         None
     }
 
