@@ -173,7 +173,7 @@ impl World {
             self.killed.fetch_add(usize::from(first.code.is_none()), Ordering::Relaxed);
 
             let told = |ended: &Ended| ended.text().trim().parse().ok().map(JobId);
-            let job = told_at_last(&command, told);
+            let job = told_at_last(command, told);
             if let Some(before) = told(&first) {
                 assert_eq!(before, job, "one key, one job");
             }

@@ -72,10 +72,8 @@ fn a_job_that_backs_off_goes_on_backing_off() {
     // It need not wait for that, and keeps the schedule.
     let daemon = daemon.stop().start();
     let view = daemon.client().show(job).expect("shown");
-    match view.state {
-        JobState::BackingOff { retry: 1, within_ms } => assert!(within_ms <= before_ms, "{within_ms} > {before_ms}"),
-        state => panic!("{state:?}"),
-    }
+    let JobState::BackingOff { retry: 1, within_ms } = view.state else { panic!("{:?}", view.state) };
+    assert!(within_ms <= before_ms, "{within_ms} > {before_ms}");
     let home = daemon.stop();
     reconfigure(&home, starved, "[retry]\nbase_ms = 1\nceiling_ms = 1\n");
     let view = made(&home.start().client(), job);
