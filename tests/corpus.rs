@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gpusched_tests::feed::TARGETS;
+use gpusched_daemon::journal::row;
+use gpusched_models::Picture;
+use gpusched_tests::feed::{self, TARGETS};
 
 /// Of the whole corpus, which every clone has to carry.
 const MOST_BYTES: u64 = 300_000;
@@ -28,6 +30,18 @@ fn every_input_is_survived() {
             feed(&fs::read(&input).expect("readable"));
         }
     }
+}
+
+/// Seeds that are refused at once would lead no fuzzer anywhere.
+#[test]
+fn some_seeds_are_good() {
+    let read = |name: &str| fs::read(corpus().join(name)).expect("readable");
+    for name in ["small.png", "deep.png", "grey1.png", "bomb-whole.png", "grey.jpg", "one.webp"] {
+        let picture = Picture::decode(&read(&format!("pictures/{name}")), 1 << 20);
+        assert!(picture.is_ok(), "{name}: {picture:?}");
+    }
+    let row = feed::row(std::str::from_utf8(&read("rows/hand-made")).expect("text"));
+    assert!(row::view(&row).is_ok(), "{:?}", row::view(&row));
 }
 
 #[test]

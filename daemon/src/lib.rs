@@ -3,6 +3,7 @@
 pub mod blobs;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod demo;
 pub mod disk;
 pub mod driver;

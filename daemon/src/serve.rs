@@ -3,12 +3,14 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::{Catalog, PlanError, Scheduler};
 use gpusched_engine::Setup;
+use gpusched_shared::ModelInfo;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -18,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::confine::{self, confine};
 use crate::disk::Disk;
 use crate::driver::{Channels, Driver, DriverError};
 use crate::journal::{Journal, JournalError, Settings};
@@ -26,6 +29,9 @@ use crate::supervisor::{DeviceError, Form, FormError, Listener, News, take_devic
 
 /// Happenings of each kind that may wait for the driver; whoever sends more waits.
 const QUEUE: usize = 256;
+
+/// Pictures that the engine may have to look at.
+const INSPECTIONS: usize = 16;
 
 /// How long the engine of a daemon that died gets to end by itself.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,6 +62,9 @@ pub enum ServeError {
     /// The engine of an earlier daemon.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// What the daemon may do could not be limited.
+    #[error("cannot limit what the daemon may do: {0}")]
+    Limits(io::Error),
     /// The socket.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -67,7 +76,19 @@ pub enum ServeError {
     Runtime(#[from] io::Error),
 }
 
+/// What is there before the front is confined.
+struct Begun {
+    listener: UnixListener,
+    blobs: Arc<Blobs>,
+    models: Vec<ModelInfo>,
+    /// Gone before the engine, which waits as it goes until its events are taken or nobody is there to take them.
+    events: mpsc::Receiver<News>,
+    engine: Form,
+    _lock: Flock<File>,
+}
+
 /// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Tells `$NOTIFY_SOCKET` when clients can connect.
+/// The calling thread stays confined; see [`confine`](mod@confine).
 ///
 /// # Errors
 /// [`ServeError`].
@@ -76,36 +97,48 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+    confine::limit_all().map_err(ServeError::Limits)?;
+    let begun = begin(config)?;
+    // Of the threads only those of the engine, or those that keep it, are there by now; all others are confined with this.
+    for missing in confine(config) {
+        tracing::warn!("the daemon is not confined as it should be: {missing}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(run(config));
+    let served = runtime.block_on(run(config, begun));
     // A reader stuck on a client's file must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn run(config: &Config) -> Result<(), ServeError> {
+/// Does what takes more than the front may do later on.
+fn begin(config: &Config) -> Result<Begun, ServeError> {
     let state = |source| ServeError::State { path: config.state_dir.clone(), source };
     make_private(&config.state_dir).map_err(state)?;
-    let _lock = lock(&config.state_dir)?;
+    let lock = lock(&config.state_dir)?;
     // Before anything is begun that a failed start would leave half done. Clients wait in the backlog.
     let listener = server::bind(&config.socket)?;
     let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
     let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
+    let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
+    let (event, events) = mpsc::channel::<News>(QUEUE);
+    // The engine waits here when the driver is behind.
+    let news: Listener = Arc::new(move |news| drop(event.blocking_send(news)));
+    let setup = Setup {
+        lanes: config.lanes(),
+        partitions: config.partitions(),
+        models: config.models.clone(),
+        faults: config.faults.faults(),
+    };
+    let (engine, models) = Form::start(setup, &config.engine, device, news)?;
+    Ok(Begun { listener, blobs, models, events, engine, _lock: lock })
+}
 
+async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
+    // What comes first here goes last.
+    let Begun { _lock, engine, events, listener, blobs, models } = begun;
     let (reply, replies) = mpsc::channel(QUEUE);
     let settings = Settings { power_durable: config.power_durable(), retention: config.retention.clone(), vfs: None };
     let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;
-    let (event, events) = mpsc::channel::<News>(QUEUE);
-    // The engine waits here when the driver is behind.
-    let listener_of_engine: Listener = Arc::new(move |news| drop(event.blocking_send(news)));
-    let lanes = config.lanes();
-    let names = lanes.iter().map(ToString::to_string).collect();
-    let (engine, models) = start_engine(
-        config,
-        Setup { lanes, partitions: config.partitions(), models: config.models.clone(), faults: config.faults.faults() },
-        listener_of_engine,
-    )
-    .await?;
     if models.is_empty() {
         tracing::warn!(
             "no model in {:?}; jobs will be refused until there is one and the daemon is restarted",
@@ -123,6 +156,7 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     scheduler.recall(&recovered.footprints);
     let stop_timeout = Duration::from_secs(config.stop_timeout_s);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
+    let names = config.lanes().iter().map(ToString::to_string).collect();
     let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, names, stop_timeout);
     driver.restore(recovered.unfinished);
 
@@ -131,11 +165,13 @@ async fn run(config: &Config) -> Result<(), ServeError> {
         limits: config.limits.clone(),
         blobs,
         readers: Arc::new(Semaphore::new(config.limits.picture_readers as usize)),
+        inspections: Arc::new(Semaphore::new(INSPECTIONS)),
         closing,
         own_uid: nix::unistd::geteuid().as_raw(),
     });
     let (ask, asks) = mpsc::channel(QUEUE);
     let stops = stop_signals()?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
     let socket = config.socket.clone();
     let accepting = tokio::spawn(async move { server::serve(listener, &socket, context, ask).await });
     tracing::info!("listening on {}", config.socket.display());
@@ -149,20 +185,6 @@ async fn run(config: &Config) -> Result<(), ServeError> {
     let _ = std::fs::remove_file(&config.socket);
     tracing::info!("stopped");
     Ok(served?)
-}
-
-/// Takes the device, from the engine of a dead daemon if need be, and starts the engine. Blocks elsewhere.
-async fn start_engine(
-    config: &Config,
-    setup: Setup,
-    news: Listener,
-) -> Result<(Form, Vec<gpusched_shared::ModelInfo>), ServeError> {
-    let (path, engine) = (config.state_dir.join("engine.lock"), config.engine.clone());
-    let start = move || {
-        let device = take_device(&path, ORPHAN_PATIENCE)?;
-        Ok(Form::start(setup, &engine, device, news)?)
-    };
-    tokio::task::spawn_blocking(start).await.map_err(|e| ServeError::Runtime(io::Error::other(e.to_string())))?
 }
 
 /// Makes a directory that only this user may enter; missing parents get the usual mode.

@@ -83,6 +83,11 @@ impl Engine {
         self.lanes.values().map(|on_lane| on_lane.job)
     }
 
+    /// Whether the lane has said that it has begun with a job.
+    pub(crate) fn has_begun(&self, job: JobId) -> bool {
+        self.lanes.values().any(|on_lane| on_lane.job == job && on_lane.phase != Phase::Launched)
+    }
+
     pub(crate) fn lanes_and_jobs(&self) -> impl Iterator<Item = (LaneId, JobId)> {
         self.lanes.iter().map(|(lane, on_lane)| (*lane, on_lane.job))
     }

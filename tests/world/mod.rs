@@ -208,19 +208,21 @@ impl World {
         }
         let on_lanes: Vec<(LaneId, JobId)> = self.engine.lanes_and_jobs().collect();
         let lane = self.rng.choice(on_lanes.iter().map(|(lane, _)| *lane));
-        let blame = match (self.rng.u32(0..3), lane) {
+        let blame = match (self.rng.u32(0..4), lane) {
             (0, _) | (1, None) => Blame::Nobody,
             (1, Some(lane)) => Blame::Lane(lane),
+            (2, _) => Blame::Anyone,
             (_, _) => Blame::Everyone,
         };
         for (lane, job) in &on_lanes {
             let (suspect, certain) = match blame {
                 Blame::Nobody => (false, false),
                 Blame::Everyone => (true, on_lanes.len() == 1),
+                Blame::Anyone => (true, false),
                 Blame::Lane(stuck) => (stuck == *lane, stuck == *lane),
             };
             self.suspects.extend(suspect.then_some(*job));
-            *self.deaths.entry(*job).or_default() += u32::from(certain);
+            *self.deaths.entry(*job).or_default() += u32::from(certain && self.engine.has_begun(*job));
         }
         self.engine.die();
         self.input(Input::EngineLost(blame));

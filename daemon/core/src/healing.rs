@@ -112,8 +112,12 @@ impl Scheduler {
             let (suspect, certain) = match blame {
                 Blame::Nobody => (false, false),
                 Blame::Everyone => (true, lost.len() == 1),
+                Blame::Anyone => (true, false),
                 Blame::Lane(guilty) => (guilty == *lane, guilty == *lane),
             };
+            // What had not begun may not even have reached the engine.
+            let begun = self.jobs.get(id).is_some_and(|job| !matches!(job.state, State::Launching(_)));
+            let certain = certain && begun;
             let deaths = if suspect { self.suspect(*id, certain, effects) } else { 0 };
             self.apply(*id, &Event::EngineLost, now, effects);
             // One that was told to stop has done so.
@@ -146,6 +150,12 @@ impl Scheduler {
         {
             Arc::make_mut(&mut job.record).suspect = false;
         }
+    }
+
+    /// True while a suspect is on a lane: whatever else the engine could do at the same time must wait, or its death would not
+    /// tell on the suspect.
+    pub fn tries_a_suspect(&self) -> bool {
+        self.lanes.iter().filter_map(|(_, lane)| lane.job).any(|id| self.suspects.contains(&id))
     }
 
     /// The suspect that is on a lane or, if none is, the one that goes next. Nothing else is started meanwhile.

@@ -33,6 +33,8 @@ pub enum Blame {
     Nobody,
     /// Whatever ran.
     Everyone,
+    /// Whatever ran, or something beside it: nobody for sure.
+    Anyone,
     /// What ran on this lane.
     Lane(LaneId),
 }

@@ -171,7 +171,7 @@ impl Scheduler {
     }
 
     pub(crate) fn set_priority(&mut self, id: JobId, priority: i8, effects: &mut VecDeque<Effect>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.record.spec.priority != priority) else { return };
         let before = std::mem::replace(&mut Arc::make_mut(&mut job.record).spec.priority, priority);
         effects.push_back(Effect::Amend(Arc::clone(&job.record)));
         if job.state == State::Queued {

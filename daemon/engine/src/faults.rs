@@ -20,6 +20,8 @@ pub struct Faults {
     pub crash_on: Option<String>,
     /// A stage whose text contains this hangs.
     pub hang_on: Option<String>,
+    /// A picture so many pixels wide ends the process when it is looked at.
+    pub crash_on_width: Option<u32>,
 }
 
 /// A fault that waits for its yield point.

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::event::{Event, Failure};
-use crate::{Sink, panic, picture};
+use crate::{Sink, faults, panic, picture};
 
-/// Pictures that may wait. The front has only so many readers of pictures, so more are a mistake.
+/// Pictures that may wait. The front has fewer at a time, so more are a mistake.
 const QUEUE: usize = 64;
 
 /// See the [module's documentation](self).
@@ -22,9 +22,12 @@ pub(crate) struct Inspector {
 }
 
 impl Inspector {
-    pub(crate) fn start(sink: Sink) -> io::Result<Self> {
+    /// A picture that is `crash_on_width` pixels wide ends the process, on purpose.
+    pub(crate) fn start(sink: Sink, crash_on_width: Option<u32>) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("inspector".to_owned()).spawn(move || serve(&work, &sink))?;
+        let thread = std::thread::Builder::new()
+            .name("inspector".to_owned())
+            .spawn(move || serve(&work, &sink, crash_on_width))?;
         Ok(Self { queue, thread })
     }
 
@@ -44,11 +47,14 @@ impl Inspector {
     }
 }
 
-fn serve(work: &Receiver<(u64, OwnedFd)>, sink: &Sink) {
+fn serve(work: &Receiver<(u64, OwnedFd)>, sink: &Sink, crash_on_width: Option<u32>) {
     for (ticket, file) in work {
         let look = || picture::check(&picture::read(&File::from(file))?);
         let looked = catch_unwind(AssertUnwindSafe(look));
         let result = looked.unwrap_or_else(|panic| Err(format!("the decoder failed: {}", panic::message(&*panic))));
+        if result.as_ref().is_ok_and(|size| Some(size.width) == crash_on_width) {
+            faults::crash();
+        }
         sink(Event::Inspected { ticket, result });
     }
 }

@@ -26,6 +26,7 @@ pub mod protocol;
 pub mod pulse;
 mod residency;
 mod running;
+pub mod sandbox;
 mod sealed;
 mod stage;
 mod yield_point;
@@ -148,7 +149,8 @@ impl Engine {
         });
         let lanes = started.collect::<Result<_, StartError>>()?;
         let housekeeper = Housekeeper::start(Arc::clone(sink)).map_err(failed("the housekeeper".to_owned()))?;
-        let inspector = Inspector::start(Arc::clone(sink)).map_err(failed("the inspector".to_owned()))?;
+        let inspector = Inspector::start(Arc::clone(sink), setup.faults.crash_on_width)
+            .map_err(failed("the inspector".to_owned()))?;
         let (housekeeper, inspector) = (Some(housekeeper), Some(inspector));
         Ok(Self { lanes, partitions, running, catalog, housekeeper, inspector })
     }

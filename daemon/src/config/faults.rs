@@ -23,6 +23,9 @@ pub struct FaultsConfig {
     /// A stage whose prompt or question contains this hangs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hang_on: Option<String>,
+    /// A picture that comes with a job and is so many pixels wide ends the engine's process when that looks at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crash_on_width: Option<u32>,
     /// Seconds by which the daemon's wall clock is off.
     pub wall_clock_offset_s: i64,
 }
@@ -30,25 +33,38 @@ pub struct FaultsConfig {
 impl FaultsConfig {
     /// True if something is to go wrong.
     pub fn any(&self) -> bool {
-        let Self { seed: _, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, wall_clock_offset_s } =
-            self;
+        let Self {
+            seed: _,
+            oom_percent,
+            squeeze_percent,
+            crash_percent,
+            crash_on,
+            hang_on,
+            crash_on_width,
+            wall_clock_offset_s,
+        } = self;
         [oom_percent, squeeze_percent, crash_percent].into_iter().any(|percent| *percent > 0)
             || crash_on.is_some()
             || hang_on.is_some()
+            || crash_on_width.is_some()
             || *wall_clock_offset_s != 0
     }
 
     /// What the engine is told.
     pub fn faults(&self) -> Faults {
-        let Self { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, .. } = self.clone();
-        Faults { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on }
+        let Self { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, crash_on_width, .. } =
+            self.clone();
+        Faults { seed, oom_percent, squeeze_percent, crash_percent, crash_on, hang_on, crash_on_width }
     }
 
     /// For each key whether its value makes sense, and what would.
     pub(super) fn ranges(&self, in_process: bool) -> [(bool, &'static str, &'static str); 3] {
         let shares = [self.oom_percent, self.squeeze_percent, self.crash_percent].map(u32::from);
         let long_enough = |word: &Option<String>| word.as_ref().is_none_or(|word| !word.is_empty());
-        let process = self.crash_percent > 0 || self.crash_on.is_some() || self.hang_on.is_some();
+        let process = self.crash_percent > 0
+            || self.crash_on.is_some()
+            || self.hang_on.is_some()
+            || self.crash_on_width.is_some();
         [
             (shares.iter().sum::<u32>() <= 100, "the sum of all percentages of [faults]", "at most 100"),
             (

@@ -2,13 +2,19 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpusched_core::{Effect, Input, JobRecord, LaneId};
 use gpusched_engine::{Command, Failure, Stage};
 use gpusched_shared::{FailureKind, JobId, Outcome, Update, Usage};
 
+use super::results::Stored;
 use super::{Driver, outcome_of};
+use crate::disk::is_passing;
 use crate::journal::Entry;
+
+/// How long a job waits for its pictures to be readable.
+const AGAIN: Duration = Duration::from_millis(200);
 
 impl Driver {
     /// Carries out an effect. What the engine refuses is an input in turn.
@@ -86,6 +92,15 @@ impl Driver {
                 let stage = Stage { spec: record.spec.clone(), pictures: files.len() };
                 let run = Command::Run { job, attempt, lane, stage, lease_bytes, flush };
                 self.engine.command(run, files).err()
+            }
+            Err(e) if is_passing(&e) => {
+                // Out of descriptors, say. The job keeps its lane for that moment, so that this goes on no faster.
+                let stored = self.stored.0.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(AGAIN).await;
+                    let _ = stored.send(Stored::NotBegun(job)).await;
+                });
+                None
             }
             Err(e) => Some(Failure { kind: FailureKind::Storage, message: format!("cannot read its picture: {e}") }),
         };

@@ -1,6 +1,6 @@
 //! What the engine says.
 
-use gpusched_core::Input;
+use gpusched_core::{Blame, Input};
 use gpusched_engine::{Event, Product};
 use gpusched_shared::{JobId, Outcome, Usage};
 
@@ -16,7 +16,8 @@ impl Driver {
                 tracing::error!("the engine is gone: {why}");
                 self.engine_state.up = false;
                 self.engine_state.deaths += 1;
-                self.give_up_inspections();
+                let inspecting = self.give_up_inspections();
+                let blame = if inspecting && blame == Blame::Everyone { Blame::Anyone } else { blame };
                 self.input(Input::EngineLost(blame));
             }
             News::Ready(generation) => {

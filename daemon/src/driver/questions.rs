@@ -19,8 +19,8 @@ impl Driver {
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Inspect(file, reply) => self.inspect(file, reply),
-            Ask::Submit { peer, session, spec, pictures, attached, key, reply } => {
-                self.submit(peer, session, spec, pictures, attached, key, reply);
+            Ask::Submit { peer, session, spec, pictures, holds, attached, key, reply } => {
+                self.submit(peer, session, spec, pictures, attached, key, holds, reply);
             }
             Ask::Watch(peer, job, reply) => self.watch(peer, job, reply),
             Ask::Cancel(peer, job, reply) => {
@@ -83,7 +83,10 @@ impl Driver {
                 });
                 drop(reply.send(answer));
             }
-            Ask::Closed(session) => self.input(Input::SessionClosed(session)),
+            Ask::Closed(session) => {
+                self.forget_pending(session);
+                self.input(Input::SessionClosed(session));
+            }
         }
     }
 

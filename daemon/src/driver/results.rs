@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::Input;
-use gpusched_shared::{JobId, Outcome, Size};
+use gpusched_shared::{JobId, Outcome, Size, Usage};
 use tokio::sync::mpsc;
 
 use super::{Driver, DriverError};
@@ -13,12 +13,14 @@ use crate::blobs::{Blobs, Hold, StoreError};
 /// How often a result that does not fit on the disk is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What has become of a result.
+/// What has become of a result, or of a job that could have none yet.
 pub(super) enum Stored {
     /// It is in the store, where the hold keeps it until its outcome is on record.
     Kept(JobId, Outcome, Hold),
     /// The disk fails.
     Failed(String),
+    /// The job's pictures could not be read just now.
+    NotBegun(JobId),
 }
 
 impl Driver {
@@ -44,6 +46,10 @@ impl Driver {
                 Ok(())
             }
             Stored::Failed(why) => Err(DriverError::Disk(why)),
+            Stored::NotBegun(job) => {
+                self.input(Input::Interrupted(job, Usage::default()));
+                Ok(())
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //!       └───────no key────────────────┴──▶ Input::Submit
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 
 use gpusched_core::{Input, Key, Picture, SessionId, Ticket};
@@ -14,6 +14,7 @@ use gpusched_engine::Command;
 use gpusched_shared::{BlobHash, JobId, JobSpec, Rejection, Size, codec};
 
 use super::Driver;
+use crate::blobs::Hold;
 use crate::journal::Query;
 use crate::server::{Peer, Reply};
 
@@ -27,20 +28,28 @@ pub(super) struct Pending {
     key: Key,
 }
 
+/// Who waits for a job's number, and what keeps the pictures in the store until it is on record. That is not left to the
+/// client's connection, which may be gone by then.
+struct Waiting {
+    reply: Reply<JobId>,
+    _holds: Vec<Hold>,
+}
+
 /// Submissions and pictures on their way, by what they are told apart by.
 #[derive(Default)]
 pub(super) struct Underway {
     last_ticket: u64,
-    /// Who waits for a job's number.
-    replies: HashMap<Ticket, Reply<JobId>>,
+    waiting: HashMap<Ticket, Waiting>,
     pending: HashMap<Ticket, Pending>,
-    inspections: HashMap<u64, Reply<Result<Size, String>>>,
+    /// In the order in which the engine looks at them.
+    inspections: BTreeMap<u64, Reply<Result<Size, String>>>,
 }
 
 impl Driver {
     /// Shows a picture to the engine, which decodes it: what comes from a client is not decoded here.
     pub(super) fn inspect(&mut self, file: OwnedFd, reply: Reply<Result<Size, String>>) {
-        if !self.engine_state.up {
+        // Beside a suspect, a picture that the engine dies of would put the blame on it.
+        if !self.engine_state.up || self.scheduler.tries_a_suspect() {
             return drop(reply.send(Err(Rejection::EngineDown)));
         }
         self.underway.last_ticket += 1;
@@ -57,11 +66,23 @@ impl Driver {
         }
     }
 
-    /// There is no engine any more to look at pictures. Which one it was that it died of, if any, nobody knows; none has
-    /// become a job.
-    pub(super) fn give_up_inspections(&mut self) {
-        for (_, reply) in self.underway.inspections.drain() {
+    /// There is no engine any more to look at pictures. It looks at one after the other, so it may have died of the first that
+    /// waits; true if there was one.
+    pub(super) fn give_up_inspections(&mut self) -> bool {
+        let Some((_, first)) = self.underway.inspections.pop_first() else { return false };
+        let _ = first.send(Ok(Err("the engine died while it looked at it".to_owned())));
+        for (_, reply) in std::mem::take(&mut self.underway.inspections) {
             let _ = reply.send(Err(Rejection::EngineDown));
+        }
+        true
+    }
+
+    /// A connection has ended. What it asked for and the scheduler has not heard of was promised to nobody; later it could
+    /// be bound to a connection that is gone.
+    pub(super) fn forget_pending(&mut self, session: SessionId) {
+        let theirs = self.underway.pending.extract_if(|_, pending| pending.session == session);
+        for (ticket, _) in theirs {
+            self.underway.waiting.remove(&ticket);
         }
     }
 
@@ -74,6 +95,7 @@ impl Driver {
         pictures: Vec<Picture>,
         attached: bool,
         key: Option<String>,
+        holds: Vec<Hold>,
         reply: Reply<JobId>,
     ) {
         let key = match key.map(|name| fingerprint(&spec, &pictures).map(|fingerprint| Key { name, fingerprint })) {
@@ -83,7 +105,7 @@ impl Driver {
         };
         self.underway.last_ticket += 1;
         let ticket = Ticket(self.underway.last_ticket);
-        self.underway.replies.insert(ticket, reply);
+        self.underway.waiting.insert(ticket, Waiting { reply, _holds: holds });
         match key {
             Some(key) => {
                 self.journal.ask(Query::KeyOf { ticket, uid: peer.uid, key: key.name.clone() });
@@ -134,7 +156,7 @@ impl Driver {
     }
 
     pub(super) fn reply(&mut self, ticket: Ticket, answer: Result<JobId, Rejection>) {
-        if let Some(reply) = self.underway.replies.remove(&ticket) {
+        if let Some(Waiting { reply, .. }) = self.underway.waiting.remove(&ticket) {
             let _ = reply.send(answer);
         }
     }

@@ -38,7 +38,7 @@ pub struct JobRow {
     pub wait_us: Option<i64>,
     /// How long lanes held it.
     pub run_us: Option<i64>,
-    /// JSON of [`Usage`]; `None` in rows of old.
+    /// JSON of [`Usage`](gpusched_shared::Usage); `None` in rows of old.
     pub usage: Option<String>,
     /// How long it backed off.
     pub backoff_us: i64,

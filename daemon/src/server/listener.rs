@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,11 +39,12 @@ pub enum BindError {
     },
 }
 
-/// Binds the socket, replacing one that a dead daemon left. Members of its group may connect.
+/// Binds the socket, replacing one that a dead daemon left. Members of its group may connect. What waits for a connection
+/// does not block.
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
+pub fn bind(path: &Path) -> Result<BlockingListener, BindError> {
     if BlockingStream::connect(path).is_ok() {
         return Err(BindError::Taken(path.into()));
     }
@@ -55,7 +56,8 @@ pub fn bind(path: &Path) -> Result<UnixListener, BindError> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             Ok(()) | Err(_) => {}
         }
-        let listener = UnixListener::bind(path)?;
+        let listener = BlockingListener::bind(path)?;
+        listener.set_nonblocking(true)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         Ok(listener)
     };
@@ -117,7 +119,8 @@ fn restore(path: &Path) -> Option<UnixListener> {
     if path.exists() {
         return None;
     }
-    match bind(path) {
+    let io = |source| BindError::Io { path: path.into(), source };
+    match bind(path).and_then(|listener| UnixListener::from_std(listener).map_err(io)) {
         Ok(listener) => {
             tracing::warn!("the socket was gone; listening on {} again", path.display());
             Some(listener)

@@ -22,7 +22,7 @@ use gpusched_shared::{
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, Hold};
 use crate::config::Limits;
 
 /// A question of a session to the driver, with the place for the answer.
@@ -40,6 +40,8 @@ pub enum Ask {
         spec: JobSpec,
         /// The stored pictures.
         pictures: Vec<Picture>,
+        /// What keeps them in the store until the job is on record.
+        holds: Vec<Hold>,
         /// Whether the job ends with the connection.
         attached: bool,
         /// The client's name for the submission.
@@ -109,6 +111,8 @@ pub struct Context {
     pub blobs: Arc<Blobs>,
     /// Places for reading picture files.
     pub readers: Arc<Semaphore>,
+    /// Places for having the engine look at them: fewer than it lets wait.
+    pub inspections: Arc<Semaphore>,
     /// Becomes true when the daemon is about to end.
     pub closing: watch::Receiver<bool>,
     /// The daemon's own uid; it may see and end everyone's jobs, as root may.

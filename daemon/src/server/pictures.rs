@@ -24,7 +24,7 @@ pub(super) struct Taken {
     /// Its file.
     pub(super) blob: BlobRef,
     /// Dropped, it may be collected again.
-    pub(super) _hold: Hold,
+    pub(super) hold: Hold,
 }
 
 /// Reads the pictures and keeps them, in order. Whether they are pictures is for the engine to say.
@@ -64,7 +64,7 @@ pub(super) async fn take(
 fn take_one(index: u8, descriptor: OwnedFd, blobs: &Blobs) -> Result<Taken, Rejection> {
     let bytes = read(File::from(descriptor)).map_err(|reason| Rejection::BadImage { index, reason })?;
     match blobs.put_input(&bytes) {
-        Ok((blob, hold)) => Ok(Taken { blob, _hold: hold }),
+        Ok((blob, hold)) => Ok(Taken { blob, hold }),
         Err(StoreError::Full { free_bytes, low_water_bytes }) => {
             Err(Rejection::DiskFull { free_bytes, low_water_bytes })
         }

@@ -220,11 +220,9 @@ impl Client {
                 drop(taken);
                 let pictures = self.inspected(&stored).await?;
                 let session = self.session;
-                let submit = |reply| Ask::Submit { peer, session, spec, pictures, attached, key, reply };
-                self.short(id, submit, Response::Accepted).await?;
-                // From here on the journal keeps them.
-                drop(stored);
-                Ok(())
+                let holds = stored.into_iter().map(|stored| stored.hold).collect();
+                let submit = |reply| Ask::Submit { peer, session, spec, pictures, holds, attached, key, reply };
+                self.short(id, submit, Response::Accepted).await
             }
             Request::Watch(job) => self.watch(id, job).await,
             Request::Cancel(job) => {
@@ -282,6 +280,8 @@ impl Client {
             let file = self.context.blobs.get(blob.hash);
             let file =
                 file.map_err(|e| Rejection::Internal { reason: format!("cannot read a stored picture: {e}") })?;
+            // Never closed.
+            let _place = self.context.inspections.acquire().await;
             let size = self.ask(|reply| Ask::Inspect(file.into(), reply)).await?;
             let size = size.map_err(|reason| Rejection::BadImage { index, reason })?;
             pictures.push(Picture { blob: *blob, pixels: u64::from(size.width) * u64::from(size.height) });

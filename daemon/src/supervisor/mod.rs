@@ -13,6 +13,9 @@
 //! so that nobody who gives a command waits. What is decided is decided without IO: `watch` (when is it stuck), `cause` (who is
 //! to blame for a death), `restart` (how soon the next one starts). `device` is the lock that keeps two engines apart.
 //!
+//! These threads are not confined as the others of the front are: the keeper runs programs, and an engine begins with what
+//! its keeper may do, models and devices included, before it drops what it does not need.
+//!
 //! Engines are numbered. A command reaches the engine that whoever gives it knows of, or none: see [`Supervisor::follow`].
 
 mod cause;

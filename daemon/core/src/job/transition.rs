@@ -103,13 +103,13 @@ pub fn next(state: &State, event: &Event) -> Next {
             // A lane may fail before it begins, for instance where it cannot be reached.
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
+            Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
             Event::Recorded
             | Event::Assigned(_)
             | Event::Parked
             | Event::Resumed
             | Event::Made
-            | Event::BackOff
             | Event::Retry
             | Event::Concluded => Impossible,
         },
@@ -130,14 +130,15 @@ pub fn next(state: &State, event: &Event) -> Next {
         State::Parked(lane) => match event {
             Event::Resumed => To(State::Running(*lane)),
             Event::Interrupted | Event::EngineLost => To(State::Queued),
+            // A stage goes on before it ends, but where it panics on its way.
+            Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
+            Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
             Event::Recorded
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
             | Event::Made
-            | Event::Finished(_)
-            | Event::BackOff
             | Event::Retry
             | Event::Concluded => Impossible,
         },

@@ -31,8 +31,10 @@ fn suspects_run_alone_and_first_until_the_guilty_one_is_found() {
     assert_eq!(shell.reasons(fourth)[0], Reason::Suspect { job: first });
     shell.run(first, 1);
     assert_eq!(shell.running(), [poison]);
+    shell.start(poison);
     lose(&mut shell, Blame::Everyone);
     assert_eq!(shell.running(), [poison], "it died of it once");
+    shell.start(poison);
     lose(&mut shell, Blame::Everyone);
     assert!(quarantined(&shell, poison));
     assert_eq!(shell.running(), [third], "a suspect yet");
@@ -45,9 +47,10 @@ fn suspects_run_alone_and_first_until_the_guilty_one_is_found() {
 fn whoever_ran_alone_at_the_first_death_is_found_at_the_second() {
     let mut shell = Shell::simple(1);
     let [poison, waiting] = [0; 2].map(|_| shell.submit(ANN, ask("m")));
-    shell.start(poison);
-    lose(&mut shell, Blame::Everyone);
-    lose(&mut shell, Blame::Everyone);
+    for _ in 0..2 {
+        shell.start(poison);
+        lose(&mut shell, Blame::Everyone);
+    }
     assert!(quarantined(&shell, poison));
     assert_eq!(shell.running(), [waiting]);
 }
@@ -69,11 +72,35 @@ fn a_lane_that_hangs_accuses_its_job_alone() {
     let mut shell = Shell::simple(2);
     let [bystander, stuck] = [0; 2].map(|_| shell.submit(ANN, ask("m")));
     let lane = shell.lanes[&stuck];
+    shell.start(stuck);
     lose(&mut shell, Blame::Lane(lane));
     assert_eq!(shell.running(), [stuck]);
+    shell.start(stuck);
     lose(&mut shell, Blame::Lane(LaneId(0)));
     assert!(quarantined(&shell, stuck));
     assert_eq!(shell.running(), [bystander]);
+}
+
+#[test]
+fn nobody_is_guilty_for_sure_of_what_may_have_been_something_else() {
+    let mut shell = Shell::simple(1);
+    let job = shell.submit(ANN, ask("m"));
+    for _ in 0..5 {
+        shell.start(job);
+        assert_eq!(shell.scheduler.tries_a_suspect(), shell.launched.len() > 1);
+        lose(&mut shell, Blame::Anyone);
+    }
+    assert_eq!(shell.running(), [job]);
+}
+
+#[test]
+fn a_job_that_had_not_begun_is_not_guilty() {
+    let mut shell = Shell::simple(1);
+    let job = shell.submit(ANN, ask("m"));
+    for blame in [Blame::Everyone, Blame::Lane(LaneId(0)), Blame::Everyone] {
+        lose(&mut shell, blame);
+    }
+    assert_eq!(shell.running(), [job]);
 }
 
 #[test]
@@ -139,6 +166,7 @@ fn suspicion_survives_the_daemon() {
     shell.restore(JobRecord { suspect: true, deaths: 1, ..record(5, ask("m")) }, 0);
     let other = shell.submit(ANN, ask("m"));
     assert_eq!(shell.running(), [JobId(5)]);
+    shell.start(JobId(5));
     lose(&mut shell, Blame::Everyone);
     assert!(quarantined(&shell, JobId(5)));
     assert_eq!(shell.running(), [other]);
