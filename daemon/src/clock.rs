@@ -9,12 +9,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use gpusched_core::{BootTime, JobRecord};
 use nix::time::{ClockId, clock_gettime};
 
-/// Reads the clocks.
+/// Reads the clocks. The one of the driver and that of the journal are the same, so that both see a clock that was set.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     boot: Option<u64>,
     /// What is added to the wall clock, in milliseconds: 0 but for tests of a clock that was set.
     offset_ms: i64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 impl Clock {

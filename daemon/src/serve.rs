@@ -137,7 +137,9 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     // What comes first here goes last.
     let Begun { _lock, engine, events, listener, blobs, models } = begun;
     let (reply, replies) = mpsc::channel(QUEUE);
-    let settings = Settings { power_durable: config.power_durable(), retention: config.retention.clone(), vfs: None };
+    let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
+    let (power_durable, retention) = (config.power_durable(), config.retention.clone());
+    let settings = Settings { power_durable, retention, clock, vfs: None };
     let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;
     if models.is_empty() {
         tracing::warn!(
@@ -155,7 +157,6 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     let mut scheduler = Scheduler::new(plan, Catalog::new(models), recovered.next_id);
     scheduler.recall(&recovered.footprints);
     let stop_timeout = Duration::from_secs(config.stop_timeout_s);
-    let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
     let names = config.lanes().iter().map(ToString::to_string).collect();
     let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, names, stop_timeout);
     driver.restore(recovered.unfinished);

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use gpusched_core::{JobRecord, Key, Picture};
 use gpusched_daemon::blobs::{Blobs, StoreError};
+use gpusched_daemon::clock::Clock;
 use gpusched_daemon::config::{RetentionConfig, Size as Bytes, StorageConfig};
 use gpusched_daemon::disk::{Disk, Witness};
 use gpusched_daemon::journal::{Entry, Journal, Query, Recovered, Reply, Settings};
@@ -49,6 +50,8 @@ impl Station {
         let settings = Settings {
             power_durable: BTreeSet::from(["heavy".to_owned()]),
             retention: RetentionConfig { max_jobs, ..RetentionConfig::default() },
+            // What has just ended is spared, so whoever wants something forgotten lives an hour later.
+            clock: Clock::new(if max_jobs > 0 { 3_600_000 } else { 0 }),
             vfs: tape.map(vfs::register),
         };
         let (sender, replies) = mpsc::channel(256);
@@ -112,7 +115,7 @@ impl Station {
             run_us: 2,
             backoff_us: 0,
             usage,
-            unix_ms: unix_ms(),
+            unix_ms: Clock::default().unix_ms(),
         });
         assert_eq!(self.reply()?, Reply::Concluded(job));
         self.promise(Promise::Ended(job, outcome));
@@ -142,7 +145,7 @@ fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobR
         spec: serde_json::from_str(spec).expect("a spec"),
         pictures: pictures.map(|blob| Picture { blob, pixels: 4 }).collect(),
         attached: false,
-        submitted_unix_ms: unix_ms(),
+        submitted_unix_ms: Clock::default().unix_ms(),
         submitted_boot: None,
         attempts: 0,
         key: Some(Key { name: format!("key-{id}"), fingerprint: BlobHash::of(&id.to_le_bytes()) }),
@@ -154,11 +157,6 @@ fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobR
 
 fn image(blob: BlobRef) -> Outcome {
     Outcome::Image { blob, size: Size { width: 16, height: 16 }, truncated_tokens: 0 }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since.as_millis()).expect("in this age")
 }
 
 /// A directory in memory, where there is one: thousands are made.

@@ -1,4 +1,5 @@
-//! Records every change to the disk, and what was promised in between. Can have the disk fail, or be full.
+//! Records every change to the disk, and what was promised in between. Can have the disk fail, or be full, or the database
+//! be locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -59,6 +60,7 @@ struct State {
     /// Bytes by which files may grow.
     room: Option<u64>,
     lengths: BTreeMap<PathBuf, u64>,
+    locked: bool,
 }
 
 impl Tape {
@@ -86,6 +88,15 @@ impl Tape {
 
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
         self.lock().room = bytes;
+    }
+
+    /// Has another program lock the database, or unlock it again.
+    pub(crate) fn set_locked(&self, locked: bool) {
+        self.lock().locked = locked;
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock().locked
     }
 
     /// A path as it stands on the tape; `None` if it is elsewhere.

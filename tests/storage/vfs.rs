@@ -212,6 +212,17 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     }
 }
 
+unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_int, flags: c_int) -> c_int {
+    // SAFETY: an open file of ours.
+    unsafe {
+        if flags & ffi::SQLITE_SHM_LOCK != 0 && (*(*file.cast::<File>()).shim).tape.is_locked() {
+            // Unlike BUSY, it is not waited for.
+            return ffi::SQLITE_LOCKED;
+        }
+        real!(file, xShmLock, offset, count, flags)
+    }
+}
+
 /// Methods that change nothing, and go to the real file as they are.
 macro_rules! through {
     ($($name:ident $method:ident ($($argument:ident: $type:ty),*) -> $result:ty;)*) => {$(
@@ -232,7 +243,6 @@ through! {
     sector_size xSectorSize () -> c_int;
     device_characteristics xDeviceCharacteristics () -> c_int;
     shm_map xShmMap (page: c_int, size: c_int, extend: c_int, out: *mut *mut c_void) -> c_int;
-    shm_lock xShmLock (offset: c_int, count: c_int, flags: c_int) -> c_int;
     shm_barrier xShmBarrier () -> ();
     shm_unmap xShmUnmap (remove: c_int) -> c_int;
 }

@@ -44,7 +44,7 @@ pub(super) struct Holds(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     held: HashMap<BlobHash, u32>,
-    /// Not held any more, and not looked at since by whoever collects.
+    /// Not held or named any more, and not looked at since by whoever collects.
     released: BTreeSet<BlobHash>,
     bytes: u64,
 }
@@ -61,6 +61,10 @@ impl Holds {
 
     pub(super) fn set_bytes(&self, bytes: u64) {
         self.lock().bytes = bytes;
+    }
+
+    pub(super) fn release(&self, hash: BlobHash) {
+        self.lock().released.insert(hash);
     }
 
     pub(super) fn take_released(&self) -> BTreeSet<BlobHash> {

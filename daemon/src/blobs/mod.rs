@@ -40,6 +40,9 @@ pub enum StoreError {
         /// The most they may take.
         quota_bytes: u64,
     },
+    /// This process has too much open or in memory.
+    #[error("the blob store cannot be used just now: {0}; try again")]
+    Passing(io::Error),
     /// The disk failed.
     #[error("the blob store failed: {0}; see to the disk")]
     Io(#[from] io::Error),
@@ -169,10 +172,11 @@ impl Blobs {
             let free_bytes = self.disk.free_bytes().unwrap_or(0);
             return StoreError::Full { free_bytes, low_water_bytes: self.disk.config().low_water.0 };
         }
-        if !is_passing(&error) {
-            // A sync that failed once may seem to succeed the next time, without the bytes being there.
-            let _ = self.broken.set(error.to_string());
+        if is_passing(&error) {
+            return StoreError::Passing(error);
         }
+        // A sync that failed once may seem to succeed the next time, without the bytes being there.
+        let _ = self.broken.set(error.to_string());
         StoreError::Io(error)
     }
 
@@ -186,7 +190,14 @@ impl Blobs {
         self.holds.hold(hash)
     }
 
-    /// Blobs that were held and are not any more, since this was asked last. They go unless a row names them.
+    /// Says that a row which named a blob is gone, or that it could not be removed: [`take_released`](Self::take_released)
+    /// is to have it.
+    pub fn release(&self, hash: BlobHash) {
+        self.holds.release(hash);
+    }
+
+    /// Blobs that were held and are not any more, or were released, since this was asked last. They go unless a row names
+    /// them.
     pub fn take_released(&self) -> BTreeSet<BlobHash> {
         self.holds.take_released()
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{Driver, DriverError};
 use crate::blobs::{Blobs, Hold, StoreError};
 
-/// How often a result that does not fit on the disk is tried again.
+/// How often a result that cannot be stored just now is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What has become of a result, or of a job that could have none yet.
@@ -54,8 +54,8 @@ impl Driver {
     }
 }
 
-/// Keeps the bytes; on a full disk, as soon as there is room. The work is done, so it is not given up. `None` if nobody
-/// wants to know any more.
+/// Keeps the bytes; on a full disk, or without a descriptor left, as soon as that is over. The work is done, so it is not
+/// given up. `None` if nobody wants to know any more.
 async fn put(
     job: JobId,
     blobs: &Arc<Blobs>,
@@ -68,9 +68,9 @@ async fn put(
         let put = tokio::task::spawn_blocking(move || blobs.put_result(&bytes)).await;
         match put {
             Ok(Ok(kept)) => return Some(Ok(kept)),
-            Ok(Err(full @ (StoreError::Full { .. } | StoreError::Quota { .. }))) => {
+            Ok(Err(passing @ (StoreError::Full { .. } | StoreError::Quota { .. } | StoreError::Passing(_)))) => {
                 if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(JOB_ID = job.0, "cannot store a result yet: {full}");
+                    tracing::warn!(JOB_ID = job.0, "cannot store a result yet: {passing}");
                 }
             }
             Ok(Err(StoreError::Io(e))) => return Some(Err(format!("cannot store the result of job {job}: {e}"))),
@@ -80,5 +80,47 @@ async fn put(
             () = tokio::time::sleep(AGAIN) => {}
             () = stored.closed() => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::config::{Size as Bytes, StorageConfig};
+    use crate::disk::{Change, Disk, Witness};
+
+    /// Once the store has been opened, has no descriptor for the next file.
+    #[derive(Debug, Default)]
+    struct Starved(AtomicU32);
+
+    impl Witness for Starved {
+        fn before(&self, change: Change<'_>) -> io::Result<()> {
+            let is_first = matches!(change, Change::Create(_)) && self.0.fetch_add(1, Ordering::Relaxed) == 0;
+            if is_first { Err(Errno::EMFILE.into()) } else { Ok(()) }
+        }
+
+        fn free_bytes(&self, measured: u64) -> u64 {
+            measured
+        }
+    }
+
+    #[test]
+    fn a_result_waits_for_a_descriptor() {
+        let root = tempfile::tempdir().expect("a directory");
+        let config = StorageConfig { reserve: Bytes(0), ..StorageConfig::default() };
+        let starved = Arc::new(Starved::default());
+        let disk = Disk::open(root.path(), &config, Some(Arc::clone(&starved) as Arc<dyn Witness>)).expect("a disk");
+        let blobs = Arc::new(Blobs::open(Arc::new(disk)).expect("a store"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let (stored, _listens) = mpsc::channel(1);
+        let put = runtime.block_on(put(JobId(1), &blobs, Arc::new(b"result".to_vec()), &stored));
+        let (blob, _hold) = put.expect("somebody wants to know").expect("stored");
+        blobs.verify(blob.hash).expect("there");
+        assert_eq!((blobs.broken(), starved.0.load(Ordering::Relaxed)), (None, 2), "it was refused once");
     }
 }

@@ -28,7 +28,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use gpusched_core::{JobRecord, Measurement, Ticket};
 use gpusched_engine::Memory;
@@ -36,6 +35,7 @@ use gpusched_shared::{AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::Blobs;
+use crate::clock::Clock;
 use crate::config::RetentionConfig;
 use store::{Fault, Store};
 use worker::Worker;
@@ -250,6 +250,8 @@ pub struct Settings {
     pub power_durable: BTreeSet<String>,
     /// What is forgotten.
     pub retention: RetentionConfig,
+    /// What ages are measured with.
+    pub clock: Clock,
     /// The name of the SQLite file system to use instead of the usual one, for tests.
     pub vfs: Option<String>,
 }
@@ -279,7 +281,7 @@ impl Journal {
             recovered => recovered?,
         };
         let (queue, messages) = channel();
-        let worker = Worker::new(store, settings.retention.clone(), replies, unix_ms());
+        let worker = Worker::new(store, settings.retention.clone(), replies);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&messages))?;
         Ok((Self { queue: Some(queue), thread: Some(thread) }, recovered))
     }
@@ -332,9 +334,4 @@ impl JournalError {
             Self::Newer { .. } | Self::Damaged { .. } => false,
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::read::{COLUMNS, job_row};
 use super::row::{self, JobRow, RowError, text};
 use super::store::{Fault, Store};
-use super::{Recovered, Recovering, unix_ms};
+use super::{Recovered, Recovering};
 
 /// Log lines about each kind of thing that is wrong; the rest is counted.
 const LINES: usize = 10;
@@ -45,11 +45,12 @@ impl Store {
     fn give_up(&mut self, row: &JobRow, error: &RowError) -> Result<(), Fault> {
         tracing::error!(JOB_ID = row.id, "journal: {error}; the job ends as failed");
         let outcome = Outcome::Failed { kind: FailureKind::Storage, message: error.to_string() };
+        let now = row::integer(self.clock.unix_ms());
         self.transact(true, |transaction| {
             transaction.execute(
                 "UPDATE jobs SET outcome = ?2, wait_us = 0, run_us = 0, ended_unix_ms = ?3, retry_at_unix_ms = NULL \
                  WHERE id = ?1",
-                params![row.id, text(&outcome)?, row::integer(unix_ms())],
+                params![row.id, text(&outcome)?, now],
             )?;
             Ok(())
         })

@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use super::write::insert;
 use super::{Entry, FILE, JournalError, Reply, Settings, schema};
 use crate::blobs::Blobs;
+use crate::clock::Clock;
 use crate::disk;
 
 /// What is not synced by its commit is this soon after.
@@ -48,7 +49,9 @@ impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             _ if is_full(&error) => Self::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+                Self::Busy(error.to_string())
+            }
             _ => Self::Broken(error.to_string()),
         }
     }
@@ -73,6 +76,7 @@ impl From<io::Error> for Fault {
 pub(super) struct Store {
     pub(super) connection: Connection,
     pub(super) blobs: Arc<Blobs>,
+    pub(super) clock: Clock,
     path: PathBuf,
     power_durable: BTreeSet<String>,
     /// Since when the log has had something that is not synced.
@@ -115,10 +119,11 @@ impl Store {
         }
         schema::migrate(&mut connection).map_err(named)?;
         let power_durable = settings.power_durable.clone();
-        let mut store = Self { connection, blobs, path: path.clone(), power_durable, unsynced_since: None, logged: 0 };
+        let (path, clock) = (path.clone(), settings.clock);
+        let mut store = Self { connection, blobs, clock, path, power_durable, unsynced_since: None, logged: 0 };
         // What a killed daemon wrote and did not sync is told again from now on, so it must not get lost any more.
         store.sync().map_err(|e| JournalError::Disk {
-            path: path.display().to_string(),
+            path: store.path.display().to_string(),
             what: e.to_string(),
             full: false,
         })?;

@@ -1,4 +1,6 @@
-//! The journal as its users see it, with real files.
+//! The journal as its users see it, with real files. What it forgets is in `limits`.
+
+mod limits;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,12 +33,19 @@ fn config() -> StorageConfig {
     StorageConfig { low_water: Bytes(1), reserve: Bytes(0), ..StorageConfig::default() }
 }
 
-fn open_with(root: &Path, settings: &Settings, storage: &StorageConfig) -> Result<Opened, JournalError> {
+fn store(root: &Path, storage: &StorageConfig) -> Arc<Blobs> {
     let disk = Disk::open(root, storage, None).expect("a disk");
-    let blobs = Arc::new(Blobs::open(Arc::new(disk)).expect("a store"));
+    Arc::new(Blobs::open(Arc::new(disk)).expect("a store"))
+}
+
+fn open_on(blobs: Arc<Blobs>, settings: &Settings) -> Result<Opened, JournalError> {
     let (sender, replies) = mpsc::channel(64);
     let (journal, recovered) = Journal::open(settings, Arc::clone(&blobs), sender)?;
     Ok(Opened { journal, blobs, replies, recovered })
+}
+
+fn open_with(root: &Path, settings: &Settings, storage: &StorageConfig) -> Result<Opened, JournalError> {
+    open_on(store(root, storage), settings)
 }
 
 fn open(root: &Path) -> Opened {
@@ -65,7 +74,7 @@ impl Opened {
     }
 
     fn end(&mut self, job: u64, outcome: Outcome) -> Reply {
-        self.journal.write(ended(job, outcome, unix_ms()));
+        self.journal.write(ended(job, outcome, now_ms()));
         self.reply()
     }
 
@@ -82,6 +91,10 @@ impl Opened {
     }
 }
 
+fn now_ms() -> u64 {
+    Clock::default().unix_ms()
+}
+
 fn record(id: u64) -> JobRecord {
     JobRecord {
         id: JobId(id),
@@ -90,7 +103,7 @@ fn record(id: u64) -> JobRecord {
         spec: serde_json::from_str(r#"{"task":{"vqa":{"question":"what?","top":1}},"model":null}"#).expect("a spec"),
         pictures: Vec::new(),
         attached: false,
-        submitted_unix_ms: unix_ms(),
+        submitted_unix_ms: now_ms(),
         submitted_boot: None,
         attempts: 0,
         key: None,
@@ -259,59 +272,6 @@ fn below_the_low_water_mark_jobs_are_refused_and_end() {
     assert_eq!(low_water_bytes, 1 << 60);
     assert!(free_bytes > 0);
     assert_eq!(opened.end(1, Outcome::Cancelled), Reply::Concluded(JobId(1)));
-}
-
-#[test]
-fn ended_jobs_beyond_the_limit_are_forgotten_with_their_files() {
-    let root = tempfile::tempdir().expect("a directory");
-    let mut opened = open(root.path());
-    // Job 1 has not ended and shares its picture with job 2; job 3 shares its result with job 4.
-    let (shared, _hold) = opened.blobs.put_input(b"shared").expect("stored");
-    let pictures = vec![Picture { blob: shared, pixels: 4 }];
-    let (own, _hold) = opened.blobs.put_result(b"own").expect("stored");
-    let (both, _hold) = opened.blobs.put_result(b"both").expect("stored");
-    for id in 1..=4 {
-        opened.submit(JobRecord { pictures: if id < 3 { pictures.clone() } else { Vec::new() }, ..record(id) });
-    }
-    for (id, blob) in [(2, own), (3, both), (4, both)] {
-        opened.journal.write(ended(id, image(blob), unix_ms() + id));
-        assert_eq!(opened.reply(), Reply::Concluded(JobId(id)));
-    }
-    drop((opened, _hold));
-    let retention = RetentionConfig { max_jobs: 1, ..RetentionConfig::default() };
-    let settings = Settings { retention, ..Settings::default() };
-    let opened = open_with(root.path(), &settings, &config()).expect("opened");
-    let until = Instant::now() + Duration::from_secs(30);
-    while opened.show(3).is_some() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert_eq!([2, 3, 4].map(|id| opened.show(id).is_some()), [false, false, true]);
-    let left: BTreeSet<_> = opened.blobs.list().expect("read").iter().map(|blob| blob.hash).collect();
-    assert_eq!(left, BTreeSet::from([shared.hash, both.hash]), "what a live job or another one names stays");
-    drop(opened);
-    assert!(check(root.path(), |_, _| {}).expect("looked at").is_sound());
-}
-
-#[test]
-fn a_number_is_never_given_again() {
-    let root = tempfile::tempdir().expect("a directory");
-    let mut opened = open(root.path());
-    for id in 1..=3 {
-        opened.submit(record(id));
-        opened.journal.write(ended(id, Outcome::Cancelled, 1));
-        assert_eq!(opened.reply(), Reply::Concluded(JobId(id)));
-    }
-    drop(opened);
-    let retention = RetentionConfig { max_bytes: Bytes(1), ..RetentionConfig::default() };
-    let settings = Settings { retention, ..Settings::default() };
-    let opened = open_with(root.path(), &settings, &config()).expect("opened");
-    let until = Instant::now() + Duration::from_secs(30);
-    while opened.show(2).is_some() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert_eq!([1, 2, 3].map(|id| opened.show(id).is_some()), [false, false, true]);
-    drop(opened);
-    assert_eq!(open(root.path()).recovered.next_id, JobId(4));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::read::{self, ReadError};
 use super::retention::{Calendar, excess};
 use super::store::{Fault, Store};
 use super::write::key_of;
-use super::{Entry, Message, Query, Reply, unix_ms};
+use super::{Entry, Message, Query, Reply};
 use crate::config::RetentionConfig;
 use crate::disk::Low;
 
@@ -41,6 +41,9 @@ pub(super) struct Worker {
     /// What could not be written, and why.
     held: Vec<Entry>,
     fault: Fault,
+    /// Questions about keys that could not be looked up. No more than submissions that wait for an answer.
+    put_off: Vec<Query>,
+    /// When both are tried again.
     try_at: Option<Instant>,
     calendar: Calendar,
     started: Instant,
@@ -51,13 +54,8 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
-        store: Store,
-        retention: RetentionConfig,
-        replies: mpsc::Sender<Reply>,
-        now_unix_ms: u64,
-    ) -> Self {
-        let calendar = Calendar::new(store.newest_unix_ms().unwrap_or(0), now_unix_ms);
+    pub(super) fn new(store: Store, retention: RetentionConfig, replies: mpsc::Sender<Reply>) -> Self {
+        let calendar = Calendar::new(store.newest_unix_ms().unwrap_or(0), store.clock.unix_ms());
         let started = Instant::now();
         Self {
             store,
@@ -65,6 +63,7 @@ impl Worker {
             replies,
             held: Vec::new(),
             fault: Fault::Full,
+            put_off: Vec::new(),
             try_at: None,
             calendar,
             started,
@@ -96,7 +95,7 @@ impl Worker {
         if !self.held.is_empty() {
             tracing::error!("{} entries did not fit on the disk; their jobs run again", self.held.len());
         }
-        self.store.sync()
+        unless_broken(self.store.sync())
     }
 
     fn turn(&mut self, messages: impl Iterator<Item = Message>) -> Result<(), Fault> {
@@ -189,6 +188,8 @@ impl Worker {
         Ok(())
     }
 
+    /// Answers a question. While the database cannot be read, nobody gets a wrong answer: those who ask see their reply
+    /// channel close, and who may have a key is told later, because a job hangs on it.
     fn answer(&mut self, query: Query) -> Result<(), Fault> {
         let connection = &self.store.connection;
         let answered = match query {
@@ -197,11 +198,18 @@ impl Worker {
                 read::list(connection, uid, before, limit).map(|views| drop(reply.send(views)))
             }
             Query::History(job, reply) => read::history(connection, job).map(|attempts| drop(reply.send(attempts))),
-            Query::KeyOf { ticket, uid, key } => {
-                let found = key_of(connection, uid, &key)?;
-                self.say(Reply::KeyOf { ticket, found });
-                Ok(())
-            }
+            Query::KeyOf { ticket, uid, key } => match key_of(connection, uid, &key).map_err(Fault::from) {
+                Ok(found) => {
+                    self.say(Reply::KeyOf { ticket, found });
+                    Ok(())
+                }
+                Err(broken @ Fault::Broken(_)) => return Err(broken),
+                Err(Fault::Full | Fault::Busy(_)) => {
+                    self.put_off.push(Query::KeyOf { ticket, uid, key });
+                    self.try_at = self.try_at.or_else(|| Some(Instant::now() + TRY_AGAIN));
+                    Ok(())
+                }
+            },
         };
         match answered {
             Ok(()) => Ok(()),
@@ -210,7 +218,7 @@ impl Worker {
                 tracing::error!("journal: {e}; `gpuschedd journal check` says more");
                 Ok(())
             }
-            Err(ReadError::Database(e)) => Err(e.into()),
+            Err(ReadError::Database(e)) => unless_broken(Err(e.into())),
         }
     }
 
@@ -226,6 +234,7 @@ impl Worker {
         }
         if self.try_at.is_some_and(|at| at <= now) {
             self.try_held()?;
+            std::mem::take(&mut self.put_off).into_iter().try_for_each(|query| self.answer(query))?;
         }
         if self.store.sync_at().is_some_and(|at| at <= now) {
             unless_broken(self.store.sync())?;
@@ -248,20 +257,29 @@ impl Worker {
             self.told = Some(storage);
             self.say(Reply::Storage(storage));
         }
-        let trusted = self.calendar.look(unix_ms(), now.duration_since(self.started));
-        let excess = excess(self.store.kept()?, &self.retention, storage.blob_quota_bytes, trusted);
-        let forgotten = match self.store.forget(excess) {
-            Err(Fault::Full | Fault::Busy(_)) => 0,
-            forgotten => forgotten?,
+        let trusted = self.calendar.look(self.store.clock.unix_ms(), now.duration_since(self.started));
+        let helped = match self.forget(storage.blob_quota_bytes, trusted) {
+            Err(Fault::Full | Fault::Busy(_)) => false,
+            helped => helped?,
         };
-        if forgotten > 0 {
-            tracing::info!("{forgotten} jobs that ended long ago are forgotten");
-        }
         let pause = if self.busy { LOOK_BUSY } else { LOOK_IDLE };
         // A batch at a time, so that submissions do not wait for it.
-        self.look_at = if forgotten > 0 { now } else { now + pause };
+        self.look_at = if helped { now } else { now + pause };
         self.busy = false;
         Ok(())
+    }
+
+    /// Forgets some of what is beyond the limits. True if there is a point in going on at once: only if that brought it
+    /// nearer to the limits, or all would be gone before anyone sees that it does not help.
+    fn forget(&mut self, quota_bytes: u64, trusted_ms: Option<u64>) -> Result<bool, Fault> {
+        let kept = self.store.kept(&self.retention)?;
+        let excess = excess(kept, &self.retention, quota_bytes, trusted_ms);
+        let forgotten = self.store.forget(excess)?;
+        if forgotten == 0 {
+            return Ok(false);
+        }
+        tracing::info!("{forgotten} jobs that ended long ago are forgotten");
+        Ok(self.store.kept(&self.retention)?.is_nearer_than(kept, excess))
     }
 
     fn storage(&self) -> StorageView {

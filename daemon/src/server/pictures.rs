@@ -69,6 +69,7 @@ fn take_one(index: u8, descriptor: OwnedFd, blobs: &Blobs) -> Result<Taken, Reje
             Err(Rejection::DiskFull { free_bytes, low_water_bytes })
         }
         Err(StoreError::Quota { quota_bytes }) => Err(Rejection::StoreFull { quota_bytes }),
+        Err(passing @ StoreError::Passing(_)) => Err(Rejection::Internal { reason: passing.to_string() }),
         Err(StoreError::Io(e)) => Err(Rejection::Internal { reason: format!("cannot store a picture: {e}") }),
     }
 }
