@@ -343,8 +343,14 @@ fn away_with_a_job(error: &Error, absent: bool) -> Option<Away> {
     let Error::Rejected(rejection) = error else { return away(error, absent) };
     if *rejection == Rejection::Draining {
         Some(Away::Gone)
-    } else if matches!(rejection, Rejection::DiskFull { .. } | Rejection::StoreFull { .. } | Rejection::Internal { .. })
-    {
+    } else if matches!(
+        rejection,
+        Rejection::DiskFull { .. }
+            | Rejection::StoreFull { .. }
+            | Rejection::Internal { .. }
+            // They were taken once: it is busy with others, or the engine died as it looked at them.
+            | Rejection::BadImage { .. }
+    ) {
         Some(Away::Busy)
     } else {
         away(error, absent)

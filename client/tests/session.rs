@@ -234,6 +234,7 @@ async fn what_was_accepted_is_not_given_up_for_a_refusal_that_passes() {
             Rejection::DiskFull { free_bytes: 1, low_water_bytes: 2 },
             Rejection::StoreFull { quota_bytes: 3 },
             Rejection::Internal { reason: "cannot store a picture".to_owned() },
+            Rejection::BadImage { index: 0, reason: "the engine died while it looked at it".to_owned() },
             Rejection::EngineDown,
         ] {
             let (id, again, pictures) = submission(&mut peer).await;

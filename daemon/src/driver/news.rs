@@ -16,8 +16,9 @@ impl Driver {
                 tracing::error!("the engine is gone: {why}");
                 self.engine_state.up = false;
                 self.engine_state.deaths += 1;
-                let inspecting = self.give_up_inspections();
-                let blame = if inspecting && blame == Blame::Everyone { Blame::Anyone } else { blame };
+                // Killed from outside, or for a lane that hung, it did not die of a picture.
+                let of_picture = self.give_up_inspections(blame == Blame::Everyone);
+                let blame = if of_picture { Blame::Anyone } else { blame };
                 self.input(Input::EngineLost(blame));
             }
             News::Ready(generation) => {

@@ -66,15 +66,18 @@ impl Driver {
         }
     }
 
-    /// There is no engine any more to look at pictures. It looks at one after the other, so it may have died of the first that
-    /// waits; true if there was one.
-    pub(super) fn give_up_inspections(&mut self) -> bool {
-        let Some((_, first)) = self.underway.inspections.pop_first() else { return false };
-        let _ = first.send(Ok(Err("the engine died while it looked at it".to_owned())));
+    /// There is no engine any more to look at pictures. It looks at one after the other, so if it may have died of one, it was
+    /// the first that waits; true if there was one.
+    pub(super) fn give_up_inspections(&mut self, of_one: bool) -> bool {
+        let first = if of_one { self.underway.inspections.pop_first() } else { None };
+        let of_picture = first.is_some();
+        if let Some((_, reply)) = first {
+            let _ = reply.send(Ok(Err("the engine died while it looked at it".to_owned())));
+        }
         for (_, reply) in std::mem::take(&mut self.underway.inspections) {
             let _ = reply.send(Err(Rejection::EngineDown));
         }
-        true
+        of_picture
     }
 
     /// A connection has ended. What it asked for and the scheduler has not heard of was promised to nobody; later it could
