@@ -161,8 +161,15 @@ impl Disk {
         let bytes = self.config.reserve.0;
         if !*there && bytes > 0 && self.room_for(bytes).is_ok() {
             let path = self.root.join(RESERVE);
-            let made = self.create(&path).and_then(|file| self.allocate(&file, &path, bytes));
-            if let Err(e) = made {
+            let create = || match self.create(&path) {
+                // One that could neither be made whole nor removed again.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    self.remove(&path)?;
+                    self.create(&path)
+                }
+                created => created,
+            };
+            if let Err(e) = create().and_then(|file| self.allocate(&file, &path, bytes)) {
                 let _ = fs::remove_file(&path);
                 return if is_full(&e) { Ok(false) } else { Err(e) };
             }
@@ -192,19 +199,19 @@ impl Disk {
     /// Brings what a file holds onto the medium.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the file cannot be opened, or what it holds may be lost. The latter is a broken disk also if there was no room.
     pub fn sync(&self, path: &Path) -> io::Result<()> {
-        self.tell(Change::Sync(path))?;
-        File::open(path)?.sync_all()
+        let file = File::open(path)?;
+        self.tell(Change::Sync(path)).and_then(|()| file.sync_all()).map_err(lost)
     }
 
     /// Brings the names in a directory onto the medium.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// As of [`sync`](Self::sync).
     pub fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.tell(Change::SyncDirectory(path))?;
-        File::open(path)?.sync_all()
+        let directory = File::open(path)?;
+        self.tell(Change::SyncDirectory(path)).and_then(|()| directory.sync_all()).map_err(lost)
     }
 
     /// Gives a file another name.
@@ -261,6 +268,12 @@ impl Disk {
     }
 }
 
+/// What a sync answers once: the system drops what it could not write, and says of the next sync that it went well. So there
+/// is nothing to wait for, whatever the reason was.
+fn lost(error: io::Error) -> io::Error {
+    io::Error::other(format!("what was written could not be synced: {error}"))
+}
+
 /// Whether there was no room, or no more for this user.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -296,6 +309,46 @@ mod tests {
         assert!(!disk.give_up_reserve(), "there is none any more");
         assert!(disk.renew_reserve().expect("room"));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_reserve_that_was_left_behind_is_made_anew() {
+        let root = tempfile::tempdir().expect("a directory");
+        let disk = Disk::open(root.path(), &config(1, 4096), None).expect("opened");
+        assert!(disk.give_up_reserve());
+        fs::write(root.path().join(RESERVE), b"half").expect("written");
+        assert!(disk.renew_reserve().expect("no failure"));
+        assert_eq!(fs::metadata(root.path().join(RESERVE)).expect("there").len(), 4096);
+    }
+
+    /// A disk that finds out at a sync that it has no room.
+    #[derive(Debug)]
+    struct Late;
+
+    impl Witness for Late {
+        fn before(&self, change: Change<'_>) -> io::Result<()> {
+            let late = matches!(change, Change::Sync(_) | Change::SyncDirectory(_));
+            if late { Err(Errno::ENOSPC.into()) } else { Ok(()) }
+        }
+
+        fn free_bytes(&self, measured: u64) -> u64 {
+            measured
+        }
+    }
+
+    #[test]
+    fn a_sync_that_failed_is_not_to_be_tried_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let disk = Disk::open(root.path(), &config(1, 0), Some(Arc::new(Late))).expect("opened");
+        let path = root.path().join("file");
+        fs::write(&path, b"bytes").expect("written");
+        for failed in [disk.sync(&path), disk.sync_directory(root.path())] {
+            let e = failed.expect_err("no room");
+            assert!(!is_full(&e) && !is_passing(&e), "{e}");
+            assert!(e.to_string().contains("No space left"), "{e}");
+        }
+        let e = disk.write_new(&root.path().join("new"), b"bytes").expect_err("no room");
+        assert!(is_full(&e), "of a file that is not there any more nothing is lost: {e}");
     }
 
     #[test]

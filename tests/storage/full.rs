@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gpusched_daemon::journal::Entry;
 use gpusched_shared::Rejection;
 
 use crate::crash::Promised;
-use crate::station::{Station, Stopped, directory, storage};
+use crate::station::{Station, Stopped, directory, record, storage};
 use crate::tape::{Event, Promise, Tape};
 
 const LIMIT: u64 = 10_000;
@@ -53,19 +55,57 @@ fn promised(accepted: u64) -> Promised {
 
 #[test]
 fn a_disk_that_is_full_to_the_last_byte_refuses_and_finishes() {
-    for low_water in [1, 100_000] {
+    for (low_water, is_quota) in [(1, false), (100_000, false), (1, true)] {
         let root = directory();
         let tape = Tape::new(root.path(), None);
         let mut station = Station::open(root.path(), Some(&tape), &storage(low_water, 4 << 20), 0).expect("opened");
-        tape.set_room(Some(600_000));
+        if is_quota {
+            tape.set_quota(600_000);
+        } else {
+            tape.set_room(Some(600_000));
+        }
         let accepted = fill(&mut station, root.path(), || tape.set_room(Some(1 << 30)));
         let given_up =
             tape.events().iter().any(|event| matches!(event, Event::Remove(path) if path.ends_with("reserve")));
-        println!("low water {low_water}: {accepted} jobs fitted, the reserve was needed: {given_up}");
+        println!("low water {low_water}, quota {is_quota}: {accepted} jobs fitted, the reserve was needed: {given_up}");
         assert!(given_up || low_water > 1, "without a low-water mark only the reserve can help");
         drop(station);
         promised(accepted).compare(root.path(), false).expect("all there");
     }
+}
+
+#[test]
+fn amendments_on_a_full_disk_cost_neither_memory_nor_writes() {
+    let root = directory();
+    let tape = Tape::new(root.path(), None);
+    let mut station = Station::open(root.path(), Some(&tape), &storage(1, 0), 0).expect("opened");
+    for id in [1, 2] {
+        station.submit(id, "light", None).expect("no fault").expect("room");
+    }
+    tape.set_room(Some(0));
+    let before = tape.changes();
+    let amended = |priority| {
+        let mut amended = record(1, "light", std::iter::empty());
+        amended.spec.priority = priority;
+        Entry::Amendment(Arc::new(amended))
+    };
+    for priority in (0..7).cycle().take(1000) {
+        station.journal.write(amended(priority));
+        // Each in a turn of its own.
+        station.ended().expect("answered");
+    }
+    station.journal.write(amended(5));
+    station.ended().expect("answered");
+    let tried = tape.changes() - before;
+    println!("{tried} changes were tried for 1001 amendments");
+    assert!(tried < 500, "{tried} changes were tried for 1001 amendments");
+
+    tape.set_room(None);
+    station.end(2, None).expect("there is room");
+    drop(station);
+    let station = Station::open(root.path(), None, &storage(1, 0), 0).expect("opened");
+    let priorities: Vec<_> = station.recovered.unfinished.iter().map(|job| job.record.spec.priority).collect();
+    assert_eq!(priorities, [5], "the last one counts");
 }
 
 /// A small file system in memory, for as long as it lives.

@@ -136,7 +136,7 @@ impl Station {
     }
 }
 
-fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobRecord {
+pub(crate) fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRef>) -> JobRecord {
     let spec = r#"{"task":{"vqa":{"question":"what color is the shape?","top":1}},"model":null}"#;
     JobRecord {
         id: JobId(id),

@@ -41,6 +41,8 @@ pub(crate) enum Promise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Full,
+    /// As full, but for this user alone.
+    Quota,
     Broken,
 }
 
@@ -57,8 +59,8 @@ struct State {
     /// The change that fails, counted from 0.
     broken_at: Option<usize>,
     has_failed: bool,
-    /// Bytes by which files may grow.
-    room: Option<u64>,
+    /// Bytes by which files may grow, and what is said if they would by more.
+    room: Option<(u64, Refusal)>,
     lengths: BTreeMap<PathBuf, u64>,
     locked: bool,
 }
@@ -87,7 +89,11 @@ impl Tape {
     }
 
     pub(crate) fn set_room(&self, bytes: Option<u64>) {
-        self.lock().room = bytes;
+        self.lock().room = bytes.map(|bytes| (bytes, Refusal::Full));
+    }
+
+    pub(crate) fn set_quota(&self, bytes: u64) {
+        self.lock().room = Some((bytes, Refusal::Quota));
     }
 
     /// Has another program lock the database, or unlock it again.
@@ -145,9 +151,9 @@ impl State {
             | Event::Promise(_) => return Ok(()),
         };
         let before = self.lengths.get(&path).copied().unwrap_or(0);
-        if let Some(room) = self.room {
-            let left = (room + before).checked_sub(length).ok_or(Refusal::Full)?;
-            self.room = Some(left);
+        if let Some((room, refusal)) = self.room {
+            let left = (room + before).checked_sub(length).ok_or(refusal)?;
+            self.room = Some((left, refusal));
         }
         self.lengths.insert(path, length);
         Ok(())
@@ -171,11 +177,16 @@ impl Witness for Tape {
         };
         self.record(event).map_err(|refusal| match refusal {
             Refusal::Full => Errno::ENOSPC.into(),
+            Refusal::Quota => Errno::EDQUOT.into(),
             Refusal::Broken => Errno::EIO.into(),
         })
     }
 
     fn free_bytes(&self, measured: u64) -> u64 {
-        self.lock().room.unwrap_or(measured)
+        // The file system has room when a quota is used up.
+        match self.lock().room {
+            Some((left, Refusal::Full | Refusal::Broken)) => left,
+            Some((_, Refusal::Quota)) | None => measured,
+        }
     }
 }

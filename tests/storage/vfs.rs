@@ -8,6 +8,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use rusqlite::ffi;
 
 use crate::tape::{Event, Refusal, Tape};
@@ -82,6 +83,11 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
 fn code(refusal: Refusal, broken: c_int) -> c_int {
     match refusal {
         Refusal::Full => ffi::SQLITE_FULL,
+        // As the usual file system does it.
+        Refusal::Quota => {
+            Errno::EDQUOT.set();
+            broken
+        }
         Refusal::Broken => broken,
     }
 }

@@ -104,18 +104,21 @@ impl Blobs {
         &self.disk
     }
 
-    /// Keeps what a client sent, if there is room for it. When it returns, the bytes survive loss of power. Blocks on the
-    /// disk.
+    /// Keeps what a client sent, if there is room for it or it is there already, as it is for a client that attaches again
+    /// to its job. When it returns, the bytes survive loss of power. Blocks on the disk.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is left behind then.
     pub fn put_input(&self, bytes: &[u8]) -> Result<(BlobRef, Hold), StoreError> {
         let quota_bytes = self.disk.config().blobs.0;
         let more = bytes.len() as u64;
-        if self.bytes().saturating_add(more) > quota_bytes && !self.path(BlobHash::of(bytes)).exists() {
-            return Err(StoreError::Quota { quota_bytes });
+        // As long a file may still be damaged, and is written anew then; that is rare enough to be tried without room.
+        if !fs::metadata(self.path(BlobHash::of(bytes))).is_ok_and(|there| there.len() == more) {
+            if self.bytes().saturating_add(more) > quota_bytes {
+                return Err(StoreError::Quota { quota_bytes });
+            }
+            self.disk.room_for(more)?;
         }
-        self.disk.room_for(more)?;
         self.put(bytes).map_err(|e| self.failed(e))
     }
 
@@ -363,6 +366,17 @@ mod tests {
         assert!(matches!(blobs.verify(blob.hash), Err(Damage::Gone)));
         assert_eq!(blobs.bytes(), 0);
         blobs.remove(blob.hash).expect("gone already");
+    }
+
+    #[test]
+    fn a_picture_that_is_there_needs_no_room() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        drop(open(root.path(), 1000).put_input(b"picture").expect("stored"));
+        let config = StorageConfig { blobs: Size(1000), low_water: Size(u64::MAX), reserve: Size(0) };
+        let disk = Disk::open(root.path(), &config, None).expect("a disk");
+        let full = Blobs::open(Arc::new(disk)).expect("opens");
+        full.put_input(b"picture").expect("it is there");
+        assert!(matches!(full.put_input(b"another"), Err(StoreError::Full { .. })));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct StorageConfig {
 pub struct RetentionConfig {
     /// How long after they ended.
     pub max_age_days: u32,
-    /// The most that the journal and stored files may take together.
+    /// The most that the journal and the files that only ended jobs need may take together.
     pub max_bytes: Size,
     /// The most jobs.
     pub max_jobs: u64,

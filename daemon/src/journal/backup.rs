@@ -1,7 +1,8 @@
 //! Copies a state directory while a daemon uses it.
 //!
-//! The database is copied as it is at one moment, then the files that its rows name: as hard links where that is possible,
-//! because such a file never changes. What is made can be used as a state directory as it is.
+//! The database is copied as it is at one moment, then the files that its rows name. No hard links: whatever damages such a
+//! file would damage its backup as well. Where the file system can share blocks until they are written, the system's copying
+//! does that. What is made can be used as a state directory as it is.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -127,12 +128,8 @@ fn take(from: &Path, to: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         Ok(()) | Err(_) => {}
     }
-    match fs::hard_link(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
-        // Another file system, or one without links.
-        Err(_) => fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
-        Ok(()) => Ok(()),
-    }?;
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()?;
     File::open(directory)?.sync_all()
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 use super::write::insert;
@@ -59,8 +60,14 @@ impl From<rusqlite::Error> for Fault {
 
 /// Whether there was no room, also where only the log's index did not fit, which no answer rests on.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || error.sqlite_error().is_some_and(|e| e.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
+    let Some(ffi::Error { code, extended_code }) = error.sqlite_error() else { return false };
+    match *extended_code {
+        ffi::SQLITE_IOERR_SHMSIZE => true,
+        // SQLite does not know of quotas, but the system's number is still there: what is done after a failed write, which
+        // is to take it back, fails only if that does.
+        ffi::SQLITE_IOERR_WRITE => Errno::last() == Errno::EDQUOT,
+        _ => *code == ErrorCode::DiskFull,
+    }
 }
 
 impl From<io::Error> for Fault {

@@ -361,9 +361,12 @@ fn a_backup_of_a_running_journal_is_whole_and_can_be_used() {
     opened.end(1, Outcome::Cancelled);
     let again = backup::backup(root.path(), &to, |_, _| {}).expect_err("there already");
     assert!(again.to_string().contains("is there already"));
+    // What happens to the original does not happen to it.
+    fs::write(opened.blobs.path(input.hash), b"rotten").expect("written");
     drop(opened);
     let copy = open(&to);
     assert_eq!(copy.recovered.unfinished.len(), 1, "as it was then");
+    assert_eq!(copy.recovered.unfinished[0].damage, None);
     assert!(copy.show(2).is_some());
 }
 

@@ -4,8 +4,9 @@
 //! not fit on the disk, sync, copy the log, forget, remove files.
 //!
 //! What does not fit on a full disk: submissions are refused. Everything else is about jobs that were accepted, and is
-//! *held* here and tried again until it fits, in the order in which it came; how much that can be is bounded by the jobs
-//! that the scheduler lets run.
+//! *held* here and tried again until it fits, in the order in which it came, at most once a second. How much that can be is
+//! bounded by the jobs that were accepted: of each its last amendment, and what became of those attempts that it still has.
+//! What nothing rests on, how memory was flushed, is not held.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -134,21 +135,26 @@ impl Worker {
             let refusal = low.map_or_else(|| self.refusal(), refusal);
             self.hold(entries, &refusal);
         }
-        self.try_held()
+        // All of it is written each time, so not for every entry that comes while there is no room.
+        if self.try_at.is_none() { self.try_held() } else { Ok(()) }
     }
 
-    /// Refuses submissions, and keeps the rest.
+    /// Refuses submissions, and keeps the rest as far as anything rests on it.
     fn hold(&mut self, entries: Vec<Entry>, refusal: &Rejection) {
         for entry in entries {
             match entry {
                 Entry::Submission(record) => self.say(Reply::RecordFailed(record.id, refusal.clone())),
-                Entry::Amendment(_)
-                | Entry::Attempt { .. }
+                Entry::Flush { .. } => {}
+                Entry::Amendment(record) => {
+                    // A client may amend its job as often as it likes.
+                    self.held.retain(|held| !matches!(held, Entry::Amendment(earlier) if earlier.id == record.id));
+                    self.held.push(Entry::Amendment(record));
+                }
+                Entry::Attempt { .. }
                 | Entry::AttemptEnd { .. }
                 | Entry::BackOff { .. }
                 | Entry::Outcome { .. }
-                | Entry::Footprint(_)
-                | Entry::Flush { .. } => self.held.push(entry),
+                | Entry::Footprint(_) => self.held.push(entry),
             }
         }
     }
