@@ -59,7 +59,7 @@ struct ServeArgs {
     /// Directory of models; may be given more than once
     #[arg(long, value_name = "DIR")]
     models: Vec<PathBuf>,
-    /// Take the [faults] of the configuration, which make jobs fail on purpose
+    /// Take section "faults" of the configuration, which make jobs fail on purpose
     #[arg(long)]
     allow_faults: bool,
     /// Say whether the configuration is valid, print it in full, and stop
