@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::programs::{models, program};
 
 /// How long a daemon may live, and with it everything that waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What tests vary of the configuration.
 #[derive(Debug, Clone)]
