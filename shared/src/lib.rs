@@ -10,6 +10,7 @@ pub mod codec;
 pub mod explain;
 pub mod frame;
 pub mod id;
+pub mod mix;
 pub mod model;
 pub mod outcome;
 pub mod rejection;

@@ -173,7 +173,7 @@ impl Scheduler {
         if demand.weights_bytes == 0 {
             // Weights that are there count when it comes to what could ever fit.
             let whole = self.whole_demand(class, job.shape);
-            if whole.bytes() > room.cap_bytes.saturating_sub(room.pinned_bytes) {
+            if whole.bytes() > room.most_bytes() {
                 return Admission::Reject;
             }
             demand = Demand { weights_bytes: 0, ..whole };

@@ -42,8 +42,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id) else { return self.apply(id, &Event::Finished(outcome), now, effects) };
         let (class, model) = (job.class, job.shape.model);
         self.out_of_memory[class] += 1;
-        let room = self.ledger.room(class, model);
-        let never_fits = self.whole_demand(class, job.shape).bytes() > room.cap_bytes.saturating_sub(room.pinned_bytes);
+        let never_fits = self.whole_demand(class, job.shape).bytes() > self.ledger.room(class, model).most_bytes();
         if never_fits || job.record.retries >= self.plan.retry.budget {
             let outcome = if let (Outcome::Failed { kind, message }, tries @ 2..) = (&outcome, job.attempts) {
                 Outcome::Failed { kind: kind.clone(), message: format!("{message} (attempt {tries}, the last)") }

@@ -34,10 +34,9 @@ impl Scheduler {
             return Err(Rejection::Draining);
         }
         let (class, shape) = self.place(&record)?;
-        let Class { name, queue_limit, cap_bytes, .. } = &self.plan.classes()[class];
+        let Class { name, queue_limit, .. } = &self.plan.classes()[class];
         let demand = self.whole_demand(class, shape);
-        // Pinned models never make room.
-        let cap_bytes = cap_bytes.saturating_sub(self.ledger.room(class, shape.model).pinned_bytes);
+        let cap_bytes = self.ledger.room(class, shape.model).most_bytes();
         if demand.bytes() > cap_bytes {
             return Err(Rejection::NeverFits {
                 class: name.clone(),

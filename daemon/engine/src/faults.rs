@@ -3,6 +3,7 @@
 
 use gpusched_shared::JobId;
 use gpusched_shared::codec::{Decode, Encode};
+use gpusched_shared::mix::mix;
 
 /// What share of attempts is to fail, and of what. Nothing does by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
@@ -69,14 +70,6 @@ impl Faults {
         // Within the range of u32, because SPREAD is.
         Some(Fault { kind, after: u32::try_from(mix(mixed) % SPREAD).unwrap_or(0) })
     }
-}
-
-/// Any two numbers give two that have nothing to do with each other (the finalizer of splitmix64).
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Ends the process as a wild pointer would.

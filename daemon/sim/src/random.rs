@@ -1,5 +1,7 @@
 //! Random numbers from a seed.
 
+use gpusched_shared::mix::{STEP, mix};
+
 /// Steele, Lea and Flood's SplitMix64: small, fast, and the same numbers from the same seed for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
@@ -13,11 +15,9 @@ impl Random {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let number = mix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        number
     }
 
     /// A number below `bound`, each as likely as the others; 0 if there is none.

@@ -32,6 +32,13 @@ pub struct Room {
     pub pinned_bytes: u64,
 }
 
+impl Room {
+    /// The most that a job could ever have, for pinned models never make room.
+    pub fn most_bytes(self) -> u64 {
+        self.cap_bytes.saturating_sub(self.pinned_bytes)
+    }
+}
+
 /// May it run?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
@@ -48,7 +55,7 @@ pub enum Admission {
 /// Decides. `idle` are the models that may be evicted for it.
 pub fn admit(demand: Demand, room: Room, idle: Vec<Idle>) -> Admission {
     let needs = demand.bytes();
-    if needs > room.cap_bytes.saturating_sub(room.pinned_bytes) {
+    if needs > room.most_bytes() {
         Admission::Reject
     } else if needs <= room.free_bytes {
         Admission::Admit

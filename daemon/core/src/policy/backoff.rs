@@ -3,6 +3,8 @@
 //! The wait is an upper bound: memory that is freed ends it sooner. Jitter is "full" (anything up to the bound) because jobs
 //! that ran out of memory together would otherwise do so again together.
 
+use gpusched_shared::mix::mix;
+
 /// How often and after what time a job is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
@@ -43,14 +45,6 @@ pub fn delay_ms(rule: &Retry, job: u64, retry: u32) -> u64 {
     let drawn = mix(rule.seed ^ mix(job ^ mix(u64::from(retry))));
     let range = u128::from(bound_ms(rule, retry)) + 1;
     u64::try_from((u128::from(drawn) * range) >> 64).unwrap_or(u64::MAX)
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): numbers that follow each other become unrelated ones.
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
