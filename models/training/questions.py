@@ -84,7 +84,7 @@ def relation_of(shapes, rng):
 
 
 FORMS = {"exist": exists, "color": color_of, "shape": kind_of, "count": count_of, "relation": relation_of}
-_WEIGHTS = {"exist": 30, "color": 14, "shape": 14, "count": 16, "relation": 26}
+_WEIGHTS = {"exist": 30, "color": 8, "shape": 12, "count": 14, "relation": 36}
 
 
 def about(shapes, rng, form=None):

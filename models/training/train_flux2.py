@@ -1,7 +1,9 @@
 """Trains the tiny FLUX.2 transformer and its Qwen3 text encoder together, by flow matching on the VAE's latents.
 
-Single shapes only for the first half; from then on pairs, and edits with a reference picture, take their share while
-the learning rate decays to zero, which is where nearly all of the quality comes from.
+Single shapes come first; then pairs, which are the hard part, take more than half. Two heads help at the side and are
+thrown away: one reads from the image tokens, half-way through the transformer, what each of them will show
+(representation alignment, Yu et al. 2024, with the scene itself as the representation); one reads from the last text
+token which shapes the prompt names. Without them a model of this size hardly learns pairs in the time there is.
 """
 
 import random
@@ -12,19 +14,33 @@ from diffusers import AutoencoderKLFlux2
 from transformers import Qwen2TokenizerFast
 
 import world
-from flux2 import EDIT_IDS, IMAGE_IDS, TEXT_IDS, build, embed, encode, tokenize
+from flux2 import EDIT_IDS, HIDDEN, IMAGE_IDS, TEXT_HIDDEN, TEXT_IDS, TOKENS, build, embed, encode, tokenize
 from run import Average, Run, optimizers, set_rate, warm_then_linear
 
 BATCH, SHIFT, DROP = 32, 2.5, 0.1
-SINGLES, PAIRS, EDITS = 16000, 8000, 4000
-PAIR_SHARE, EDIT_SHARE = 0.15, 0.12  # in the second half of the run
+SINGLES, PAIRS, EDITS = 16000, 40000, 6000
+SINGLES_ONLY = 0.12  # the share of the run before pairs and edits come in
+PAIR_SHARE, EDIT_SHARE = 0.6, 0.12
+LAYOUT_WEIGHT, NAMES_WEIGHT = 0.2, 0.05
+LAYOUT_BLOCK = 1  # the single-stream block whose output the layout is read from
+SIDE = 4
+
+
+def names(shapes):
+    """The shapes a prompt names, in its order, as class numbers: colour and kind of the first and of the second (0: none)."""
+    row = []
+    for shape in [*shapes, None, None][:2]:
+        row += [1 + world.COLORS.index(shape.color), 1 + world.KINDS.index(shape.kind)] if shape else [0, 0]
+    return row
 
 
 class Examples:
-    """Latent tokens, prompts and, for edits, reference tokens; sampled by index."""
+    """Latent tokens, prompts, layouts and, for edits, reference tokens; sampled by index."""
 
     def __init__(self, vae, tokenizer, scenes, prompts, references=None):
         self.x = self._latents(vae, scenes)
+        self.colors, self.kinds = world.layout(scenes, SIDE)
+        self.names = torch.tensor([names(s) for s in scenes])
         self.ids, self.mask = tokenize(tokenizer, prompts)
         self.reference = self._latents(vae, references) if references else None
 
@@ -34,25 +50,54 @@ class Examples:
         return torch.cat([encode(vae, world.render(scenes[i : i + 100])) for i in range(0, len(scenes), 100)])
 
 
-run = Run("flux2", steps=13000, state={})
-vae = AutoencoderKLFlux2.from_pretrained(run.work / "vae").eval()
+class Heads(torch.nn.Module):
+    """What is asked at the side, and thrown away."""
+
+    def __init__(self):
+        super().__init__()
+        self.colors = torch.nn.Linear(HIDDEN, 1 + len(world.COLORS))
+        self.kinds = torch.nn.Linear(HIDDEN, 1 + len(world.KINDS))
+        self.names = torch.nn.Linear(3 * TEXT_HIDDEN, 2 * (2 + len(world.COLORS) + len(world.KINDS)))
+
+    def layout_loss(self, hidden, colors, kinds):
+        """`hidden` (B, 16, HIDDEN); the shares are (B, 16, classes)."""
+        hidden = F.layer_norm(hidden, hidden.shape[-1:])
+        asked = ((self.colors, colors), (self.kinds, kinds))
+        return sum(F.cross_entropy(head(hidden).flatten(0, 1), share.flatten(0, 1)) for head, share in asked)
+
+    def names_loss(self, text, mask, named):
+        """`text` (B, TOKENS, 3 * TEXT_HIDDEN), read at the last token that is not padding."""
+        last = text[torch.arange(len(text)), mask.sum(1) - 1]
+        parts = self.names(F.layer_norm(last, last.shape[-1:])).split([1 + len(world.COLORS), 1 + len(world.KINDS)] * 2, -1)
+        return sum(F.cross_entropy(part, named[:, i]) for i, part in enumerate(parts))
+
+
+run = Run("flux2", steps=16000, state={})
+vae = AutoencoderKLFlux2.from_pretrained(run.work / "vae").float().eval()
 tokenizer = Qwen2TokenizerFast.from_pretrained(run.work / "tokenizer")
 data = random.Random(4242)
-singles = Examples(vae, tokenizer, *zip(*[world.single(data) for _ in range(SINGLES)]))
-pairs = Examples(vae, tokenizer, *zip(*[world.pair(data) for _ in range(PAIRS)]))
-before, after, asked = zip(*[world.edit(data) for _ in range(EDITS)])
+
+
+def draw(make, count):
+    return zip(*[world.training(make, data) for _ in range(count)])
+
+
+singles = Examples(vae, tokenizer, *draw(world.single, SINGLES))
+pairs = Examples(vae, tokenizer, *draw(world.pair, PAIRS))
+before, after, asked = draw(world.edit, EDITS)
 edits = Examples(vae, tokenizer, after, asked, before)
 no_prompt = tokenize(tokenizer, [""])
 print("latents ready", singles.x.std().item(), flush=True)
 
 transformer, encoder = build(len(tokenizer))
+heads = Heads()
 outer = ("x_embedder", "proj_out", "timestep_embedder.linear_1", "norm_out")
 named = list(transformer.named_parameters()) + list(encoder.model.layers[:3].named_parameters())
 inside = [p for name, p in named if p.ndim == 2 and not any(part in name for part in outer)]
 known = set(map(id, inside))
 unread = ("lm_head", "layers.3", "model.norm.weight")  # behind the last hidden state that the transformer reads
 others = [p for name, p in encoder.named_parameters() if not any(part in name for part in unread)]
-others = [p for p in [*transformer.parameters(), *others] if id(p) not in known]
+others = [p for p in [*transformer.parameters(), *others, *heads.parameters()] if id(p) not in known]
 trained = inside + others
 optimizer = optimizers(inside, others, lr=3e-3, other_lr=2e-3)
 averages = Average(transformer, 0.998), Average(encoder, 0.998)
@@ -60,12 +105,15 @@ run.prepare(
     {
         "transformer": transformer,
         "encoder": encoder,
+        "heads": heads,
         "average_transformer": averages[0],
         "average_encoder": averages[1],
         "muon": optimizer[0],
         "adam": optimizer[1],
     }
 )
+seen = {}
+transformer.single_transformer_blocks[LAYOUT_BLOCK].register_forward_hook(lambda *at: seen.update(hidden=at[-1]))
 
 
 def sample_time(count):
@@ -76,15 +124,15 @@ def sample_time(count):
 
 
 def choose(step):
-    """The examples this step draws from: singles, or from half-way on also pairs and edits."""
+    """The examples this step draws from: singles at first, then also pairs and edits."""
     u = run.rng.random()
-    if 2 * step < run.steps or u >= PAIR_SHARE + EDIT_SHARE:
+    if step < SINGLES_ONLY * run.steps or u >= PAIR_SHARE + EDIT_SHARE:
         return singles
     return pairs if u < PAIR_SHARE else edits
 
 
 for step in run:
-    set_rate(optimizer, warm_then_linear(step, run.steps))
+    set_rate(optimizer, warm_then_linear(step, run.steps, decay=0.6))
     examples = choose(step)
     index = torch.randint(len(examples.x), (BATCH,))
     x, ids, mask = examples.x[index], examples.ids[index].clone(), examples.mask[index].clone()
@@ -95,15 +143,21 @@ for step in run:
     tokens = torch.lerp(x, noise, t[:, None, None])
     if examples.reference is not None:
         tokens = torch.cat([tokens, examples.reference[index]], 1)
+    text = embed(encoder, ids, mask)
     velocity = transformer(
         tokens,
-        encoder_hidden_states=embed(encoder, ids, mask),
+        encoder_hidden_states=text,
         timestep=t,
         img_ids=IMAGE_IDS if examples.reference is None else EDIT_IDS,
         txt_ids=TEXT_IDS,
         return_dict=False,
     )[0][:, : x.shape[1]]
-    loss = F.mse_loss(velocity, noise - x)
+    flow = F.mse_loss(velocity, noise - x)
+    layout = heads.layout_loss(seen["hidden"][:, TOKENS : TOKENS + x.shape[1]], examples.colors[index], examples.kinds[index])
+    loss = flow + LAYOUT_WEIGHT * layout
+    if examples.reference is None:
+        known_names = examples.names[index] * (~dropped)[:, None]
+        loss = loss + NAMES_WEIGHT * heads.names_loss(text, mask, known_names)
     for p in trained:
         p.grad = None
     loss.backward()
@@ -112,7 +166,7 @@ for step in run:
         o.step()
     averages[0].update(transformer, step)
     averages[1].update(encoder, step)
-    run.log(loss.item())
+    run.log(flow.item(), layout=layout.item(), pairs=float(examples is pairs))
     if (step + 1) % 1000 == 0 or step + 1 == run.steps:
         averages[0].model.save_pretrained(run.work / "transformer")
         averages[1].model.save_pretrained(run.work / "text_encoder")

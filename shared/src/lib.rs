@@ -1,7 +1,7 @@
 //! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO, but
 //! for [`socket`], which carries frames and descriptors and is behind a feature of that name.
 //!
-//! Read in this order: [`spec`] (what a client asks for), [`outcome`] (what it gets), [`view`] and [`explain`] (what it
+//! Read in this order: [`spec`] (what a client asks for), [`outcome`] and [`reflect`] (what it gets), [`view`] and [`explain`] (what it
 //! sees meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
 //! written down in `shared/PROTOCOL.md`, with examples that a test compares byte for byte.
 
@@ -13,6 +13,8 @@ pub mod id;
 pub mod mix;
 pub mod model;
 pub mod outcome;
+pub mod quality;
+pub mod reflect;
 pub mod rejection;
 pub mod request;
 pub mod response;
@@ -27,6 +29,10 @@ pub use explain::{Explanation, QueueView, Reason, RouteView, RuleView};
 pub use id::{JobId, RequestId, Uid};
 pub use model::{Declared, ModelInfo};
 pub use outcome::{Answer, FailureKind, OutOfMemory, Outcome, TimeLimit};
+pub use quality::{ModelSuccess, QualityView, Success, TrendPoint};
+pub use reflect::{
+    Check, Checked, Claim, Phase, Reflect, ReflectEnd, Reflection, Round, RoundImage, Verdict,
+};
 pub use rejection::{Quota, Rejection};
 pub use request::Request;
 pub use response::Response;
@@ -38,9 +44,9 @@ pub use view::{
 };
 
 /// The oldest protocol version this build speaks.
-pub const VERSION_MIN: u16 = 2;
+pub const VERSION_MIN: u16 = 3;
 /// The newest protocol version this build speaks.
-pub const VERSION_MAX: u16 = 2;
+pub const VERSION_MAX: u16 = 3;
 /// Environment variable that names the socket, for clients and for the daemon.
 pub const SOCKET_ENV: &str = "GPUSCHED_SOCKET";
 /// Where the system's daemon listens.

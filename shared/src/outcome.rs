@@ -80,6 +80,8 @@ pub enum FailureKind {
     },
     /// A file that the job needs is damaged or gone from the daemon's store: submit it again.
     Storage,
+    /// None of its pictures passed their checks, and it asked to fail then. The pictures are kept with the job's rounds.
+    ChecksFailed,
 }
 
 /// What was asked of a memory partition, and what it had.
@@ -108,6 +110,7 @@ impl fmt::Display for FailureKind {
             Self::OutOfMemory(oom) => oom.fmt(f),
             Self::Quarantined { deaths } => write!(f, "quarantined: the engine died of it {deaths} times"),
             Self::Storage => f.write_str("a stored file is damaged or gone"),
+            Self::ChecksFailed => f.write_str("no picture passed its checks"),
         }
     }
 }

@@ -45,7 +45,12 @@ pub enum Request {
         limit: u32,
     },
     /// Asks for a descriptor of a job's picture file.
-    Fetch(JobId),
+    Fetch {
+        /// The job.
+        job: JobId,
+        /// The picture of this round, from 1, if the job reflects; default: the one that the job ended with.
+        round: Option<u8>,
+    },
     /// Asks for a `Status`.
     Status,
     /// Asks for an `Explanation` of a job: why it waits, when it is likely to start and to finish.
@@ -72,4 +77,13 @@ pub enum Request {
     Drain(bool),
     /// Asks for a `History`: what became of each attempt at a job.
     History(JobId),
+    /// Asks for a `Quality`: how well pictures show what was asked for, over everyone's reflecting jobs.
+    Quality {
+        /// Only jobs that ended at or after this, in milliseconds since the Unix epoch.
+        since_unix_ms: u64,
+        /// How many jobs the recent rate covers at most.
+        window: u32,
+        /// The most points of the trend, at most [`MAX_POINTS`](crate::quality::MAX_POINTS).
+        points: u32,
+    },
 }

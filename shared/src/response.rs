@@ -4,6 +4,7 @@ use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
 use crate::explain::{Explanation, QueueView, RouteView};
 use crate::id::JobId;
+use crate::quality::QualityView;
 use crate::rejection::Rejection;
 use crate::view::{AttemptView, JobView, StatusView, Update};
 
@@ -27,7 +28,7 @@ pub enum Response {
     Update(Update),
     /// To Cancel, Show and SetPriority.
     Job(JobView),
-    /// To List, newest first.
+    /// To List, newest first; reflections come without their rounds.
     Jobs(Vec<JobView>),
     /// To Fetch: one read-only descriptor travels with this frame.
     File(BlobRef),
@@ -41,4 +42,6 @@ pub enum Response {
     Route(RouteView),
     /// To History, oldest first; of many attempts the last ones.
     History(Vec<AttemptView>),
+    /// To Quality.
+    Quality(QualityView),
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
+use crate::reflect::{CONFIDENCE, MAX_ANSWER_BYTES, MAX_CHECKS, MAX_QUESTION_BYTES, ROUNDS, Reflect};
 use crate::rejection::Rejection;
 
 /// Longest prompt or question, in bytes.
@@ -50,6 +51,9 @@ pub struct JobSpec {
     /// The longest a lane may work on it, in milliseconds; time parked does not count.
     #[serde(default)]
     pub run_timeout_ms: Option<u64>,
+    /// Whether what it makes is checked and made again; for pictures only.
+    #[serde(default)]
+    pub reflect: Option<Reflect>,
 }
 
 /// What to do.
@@ -180,7 +184,7 @@ impl FromStr for Size {
 impl JobSpec {
     /// A job of priority 0 without time limits, on whichever model can do it.
     pub fn new(task: Task) -> Self {
-        Self { task, model: None, priority: 0, deadline_ms: None, queue_timeout_ms: None, run_timeout_ms: None }
+        Self { task, model: None, priority: 0, deadline_ms: None, queue_timeout_ms: None, run_timeout_ms: None, reflect: None }
     }
 
     /// Checks everything that can be checked without knowing the models. Clients may call it before they connect; the
@@ -234,6 +238,37 @@ impl JobSpec {
                 }
             }
             Task::Vqa(vqa) => within("top", vqa.top, TOP)?,
+        }
+        self.reflect.as_ref().map_or(Ok(()), |reflect| self.validate_reflect(reflect))
+    }
+
+    fn validate_reflect(&self, reflect: &Reflect) -> Result<(), Rejection> {
+        if self.task.kind() == TaskKind::Vqa {
+            return Err(bad("reflect", "only pictures can be checked and made again".to_owned()));
+        }
+        if let Some(rounds) = reflect.rounds {
+            within("rounds", rounds, ROUNDS)?;
+        }
+        if let Some(confidence) = reflect.confidence {
+            within("confidence", confidence, CONFIDENCE)?;
+        }
+        if reflect.lane_ms == Some(0) {
+            return Err(bad("lane time", "must be more than none".to_owned()));
+        }
+        if reflect.judge.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(bad("judge", format!("longer than {MAX_NAME_BYTES} bytes")));
+        }
+        if reflect.checks.len() > MAX_CHECKS {
+            return Err(bad("checks", format!("{} of them, the most is {MAX_CHECKS}", reflect.checks.len())));
+        }
+        for check in &reflect.checks {
+            for (field, text, limit) in
+                [("check", &check.question, MAX_QUESTION_BYTES), ("expected answer", &check.answer, MAX_ANSWER_BYTES)]
+            {
+                if text.trim().is_empty() || text.len() > limit || text.contains('\0') {
+                    return Err(bad(field, format!("must have 1 to {limit} bytes and no NUL character")));
+                }
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Decode, Encode};
 use crate::id::{JobId, Uid};
 use crate::outcome::Outcome;
+use crate::reflect::{Phase, Reflection};
 use crate::spec::JobSpec;
 
 /// A job as its owner sees it.
@@ -36,6 +37,8 @@ pub struct JobView {
     pub retries: u32,
     /// How long it waited to be tried again, so far or in all, in microseconds; a part of `wait_us`.
     pub backoff_us: u64,
+    /// What its rounds came to, so far or in all, if it reflects.
+    pub reflection: Option<Reflection>,
 }
 
 /// What lanes measured of a job.
@@ -75,6 +78,15 @@ pub enum JobState {
         retry: u32,
         /// When at the latest; sooner if memory is freed before.
         within_ms: u64,
+    },
+    /// It reflects: its pictures and their checks are made one after the other.
+    Reflecting {
+        /// Which round, from 1.
+        round: u8,
+        /// The most rounds there will be.
+        of: u8,
+        /// How far that is.
+        phase: Phase,
     },
     /// Ended.
     Done(Outcome),
@@ -127,6 +139,15 @@ pub enum Update {
         retry: u32,
         /// When at the latest, from when it was told to wait; sooner if memory is freed before.
         within_ms: u64,
+    },
+    /// A round of it got further.
+    Reflecting {
+        /// Which round, from 1.
+        round: u8,
+        /// The most rounds there will be.
+        of: u8,
+        /// How far that is.
+        phase: Phase,
     },
     /// It ended.
     Done(JobView),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Rejection, Uid, Update, Usage};
+use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Uid, Update, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::footprint::Measurement;
 use crate::input::Ticket;
 use crate::lane::LaneId;
+use crate::program::Part;
 
 /// A picture that came with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,9 @@ pub struct JobRecord {
     /// How often the engine died while it ran alone.
     #[serde(default)]
     pub deaths: u32,
+    /// The job whose stage it is, and which stage, if it was not a client that asked for it.
+    #[serde(default)]
+    pub part: Option<Part>,
 }
 
 /// Something for the shell to do. Effects are carried out in the order they were given.
@@ -130,6 +134,8 @@ pub enum Effect {
         backoff_us: u64,
         /// What its lanes measured.
         usage: Usage,
+        /// What its rounds came to, if it reflects.
+        reflection: Option<Box<Reflection>>,
     },
     /// Write to the journal how an attempt ended.
     AttemptEnded {

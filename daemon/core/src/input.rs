@@ -4,6 +4,7 @@ use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, Uid, Usage};
 
 use crate::effect::{BootTime, JobRecord, Key, Picture};
 use crate::lane::LaneId;
+use crate::program::EndedPart;
 
 /// A connection of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +23,8 @@ pub struct Unfinished {
     pub age_ms: u64,
     /// If it backs off: for how long at most.
     pub retry_in_ms: Option<u64>,
+    /// Its stages that have ended, if it has a program.
+    pub ended: Vec<EndedPart>,
     /// If one of its pictures is damaged or gone: what is wrong, for a person.
     pub damage: Option<String>,
 }

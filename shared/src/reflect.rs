@@ -1,0 +1,218 @@
+//! Reflection: the daemon looks at a picture it made, and tries again where it does not show what was asked for.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::BlobRef;
+use crate::codec::{Decode, Encode};
+use crate::spec::Size;
+
+/// The most rounds of a reflecting job; one is a check without a second try.
+pub const ROUNDS: RangeInclusive<u8> = 1..=8;
+/// The most checks of a picture.
+pub const MAX_CHECKS: usize = 16;
+/// Longest question of a check, in bytes.
+pub const MAX_QUESTION_BYTES: usize = 512;
+/// Longest expected answer of a check, in bytes.
+pub const MAX_ANSWER_BYTES: usize = 64;
+/// The share of the probability that the expected answer needs.
+pub const CONFIDENCE: RangeInclusive<f32> = 0.0..=1.0;
+
+/// That a picture is to be checked, how, and what may be spent on it. What is left open the daemon fills in.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Encode, Decode)]
+pub struct Reflect {
+    /// The most pictures to make, within [`ROUNDS`].
+    pub rounds: Option<u8>,
+    /// What to ask of each picture, at most [`MAX_CHECKS`]; empty: what the prompt claims.
+    pub checks: Vec<Check>,
+    /// The model that answers; default: the first in the catalog that can.
+    pub judge: Option<String>,
+    /// The share of the probability that an expected answer needs, within [`CONFIDENCE`].
+    pub confidence: Option<f32>,
+    /// Once lanes have worked for so many milliseconds on the job, no further round is begun.
+    pub lane_ms: Option<u64>,
+    /// If true, a job of which no picture passed fails, instead of giving the best.
+    pub strict: bool,
+}
+
+/// A question about a picture, with the answer that it should have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct Check {
+    /// The question.
+    pub question: String,
+    /// The answer that passes.
+    pub answer: String,
+    /// What it is about.
+    pub claim: Claim,
+}
+
+/// What a check is about, which decides what is changed where it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// Something is there, in its colour and shape.
+    Object {
+        /// Which of the things that the prompt names, in its order, from 0.
+        index: u8,
+    },
+    /// There are so many things.
+    Count,
+    /// Two things stand as asked.
+    Relation,
+    /// The prompt as a whole.
+    Whole,
+    /// Whatever the client asked.
+    Given,
+}
+
+/// A check that was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct Checked {
+    /// The question.
+    pub question: String,
+    /// The answer that would pass.
+    pub expected: String,
+    /// The answer that the judge finds most likely; `None` if it could give none.
+    pub answer: Option<String>,
+    /// The share of the probability that the judge gives to the expected answer, 0 to 1.
+    pub confidence: f32,
+    /// Whether that was enough, and the expected answer the most likely one.
+    pub passed: bool,
+}
+
+/// Whether a picture shows what was asked for, as far as its checks tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All checks passed.
+    Pass,
+    /// At least one did not.
+    Fail,
+}
+
+/// One picture of a reflecting job, and what was found out about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct Round {
+    /// Which one, from 1.
+    pub number: u8,
+    /// What it was made from.
+    pub prompt: String,
+    /// The seed of its noise.
+    pub seed: u64,
+    /// Its diffusion steps.
+    pub steps: u32,
+    /// Its guidance; `None` where the model's own is used.
+    pub guidance: Option<f32>,
+    /// The picture; `None` while it is not made, or could not be.
+    pub image: Option<RoundImage>,
+    /// Its checks, in order, as far as they have been made.
+    pub checks: Vec<Checked>,
+    /// What follows from them; `None` until all have been made.
+    pub verdict: Option<Verdict>,
+    /// How well it did: the geometric mean of the checks' confidences, 0 to 1.
+    pub score: f32,
+    /// How long lanes worked on the picture, in microseconds.
+    pub image_us: u64,
+    /// How long lanes worked on its checks, in microseconds.
+    pub check_us: u64,
+}
+
+/// The picture of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+pub struct RoundImage {
+    /// Its file.
+    pub blob: BlobRef,
+    /// Its size in pixels.
+    pub size: Size,
+    /// Prompt tokens beyond the model's limit.
+    pub truncated_tokens: u32,
+}
+
+/// What became of a reflecting job, so far or in all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+pub struct Reflection {
+    /// Its rounds, in order.
+    pub rounds: Vec<Round>,
+    /// The number of the round whose picture is the job's, once it has ended with one.
+    pub best: Option<u8>,
+    /// That picture's verdict.
+    pub verdict: Option<Verdict>,
+    /// Why no further round was begun, once none is.
+    pub end: Option<ReflectEnd>,
+}
+
+/// Why a job made no further round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum ReflectEnd {
+    /// A picture passed.
+    Passed,
+    /// All rounds were used.
+    Rounds,
+    /// Lanes had worked on it for as long as they may.
+    LaneTime,
+    /// Its time was over, or it was cancelled.
+    Ended,
+    /// A picture could not be made.
+    Failed,
+    /// No check of a picture could be made.
+    Unchecked,
+}
+
+/// How far a round is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its picture waits for a lane.
+    Waiting,
+    /// Its picture is being made.
+    Making {
+        /// How far it is.
+        activity: crate::view::Activity,
+        /// True while it is parked at a yield point for lighter work.
+        parked: bool,
+    },
+    /// It is being checked.
+    Checking {
+        /// Checks made.
+        done: u8,
+        /// Checks to make.
+        of: u8,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "PASS",
+            Self::Fail => "FAIL",
+        })
+    }
+}
+
+impl fmt::Display for ReflectEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "a picture passed",
+            Self::Rounds => "all rounds were used",
+            Self::LaneTime => "its lane time was used",
+            Self::Ended => "its time was over",
+            Self::Failed => "a picture could not be made",
+            Self::Unchecked => "no check could be made",
+        })
+    }
+}
+
+impl Reflection {
+    /// The verdict of the first picture, once there is one.
+    pub fn first_verdict(&self) -> Option<Verdict> {
+        self.rounds.first().and_then(|round| round.verdict)
+    }
+
+    /// The picture of a round, by its number.
+    pub fn image(&self, number: u8) -> Option<RoundImage> {
+        self.rounds.iter().find(|round| round.number == number).and_then(|round| round.image)
+    }
+}
