@@ -1,6 +1,9 @@
 //! The models there are, as the engine reported them, and what a job needs to know of its model.
 
-use gpusched_shared::{JobSpec, ModelInfo, Rejection, Task};
+use gpusched_shared::{JobSpec, ModelInfo, Rejection, Task, TaskKind};
+
+use crate::program::checks::derive;
+use crate::program::reflect::{DEFAULT_CONFIDENCE, DEFAULT_ROUNDS};
 
 /// A model, by its place in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,13 +35,14 @@ impl Catalog {
         self.0.binary_search_by(|model| model.name.as_str().cmp(name)).ok().map(ModelId)
     }
 
-    /// Fills in everything a client left open: the model (the first that can do the task), seed, steps, size, guidance.
+    /// Fills in everything a client left open: the model (the first that can do the task), seed, steps, size, guidance; and, if
+    /// it reflects, the judge, the rounds and what to check.
     ///
     /// # Errors
     /// [`Rejection::UnknownModel`], [`Rejection::WrongModel`], or [`Rejection::BadSpec`] for a size that the model's VAE
     /// cannot make.
     pub fn resolve(&self, mut spec: JobSpec, seed: u64) -> Result<JobSpec, Rejection> {
-        let model = self.choose(&spec)?;
+        let model = self.choose(spec.task.kind(), spec.model.as_deref())?;
         spec.model = Some(model.name.clone());
         if let Task::Txt2Img(image) | Task::Img2Img(image) = &mut spec.task {
             let size = *image.size.get_or_insert(model.default_size);
@@ -59,24 +63,33 @@ impl Catalog {
                 });
             }
         }
+        if let Some(reflect) = &mut spec.reflect {
+            let judge = self.choose(TaskKind::Vqa, reflect.judge.as_deref())?;
+            reflect.judge = Some(judge.name.clone());
+            reflect.rounds.get_or_insert(DEFAULT_ROUNDS);
+            reflect.confidence.get_or_insert(DEFAULT_CONFIDENCE);
+            if reflect.checks.is_empty() {
+                reflect.checks = derive(spec.task.text());
+            }
+        }
         Ok(spec)
     }
 
-    fn choose(&self, spec: &JobSpec) -> Result<&ModelInfo, Rejection> {
-        let task = spec.task.kind();
+    /// The model called `wanted`, or the first that does the task.
+    fn choose(&self, task: TaskKind, wanted: Option<&str>) -> Result<&ModelInfo, Rejection> {
         let able = |model: &&ModelInfo| model.tasks.contains(&task);
-        match &spec.model {
+        match wanted {
             None => self.0.iter().find(able).ok_or_else(|| Rejection::UnknownModel {
                 name: format!("any for {task}"),
                 available: self.names(|_| true),
             }),
             Some(name) => {
-                let model = self.0.iter().find(|model| &model.name == name).ok_or_else(|| Rejection::UnknownModel {
-                    name: name.clone(),
+                let model = self.0.iter().find(|model| model.name == name).ok_or_else(|| Rejection::UnknownModel {
+                    name: name.to_owned(),
                     available: self.names(|model| able(&model)),
                 })?;
                 Some(model).filter(able).ok_or_else(|| Rejection::WrongModel {
-                    model: name.clone(),
+                    model: name.to_owned(),
                     task: task.to_string(),
                     available: self.names(|model| able(&model)),
                 })
@@ -92,7 +105,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use gpusched_shared::{Declared, ImageSpec, Size, TaskKind};
+    use gpusched_shared::{Declared, ImageSpec, Reflect, Size, TaskKind};
 
     use super::*;
 
@@ -123,6 +136,17 @@ mod tests {
         let Task::Txt2Img(image) = spec.task else { unreachable!() };
         assert_eq!(spec.model.as_deref(), Some("flux"));
         assert_eq!((image.seed, image.steps, image.guidance), (Some(7), Some(20), Some(3.0)));
+    }
+
+    #[test]
+    fn fills_in_how_to_reflect() {
+        let spec = JobSpec { reflect: Some(Reflect::default()), ..txt2img(None, None) };
+        let reflect = catalog().resolve(spec.clone(), 7).expect("vilt judges").reflect.expect("it reflects");
+        assert_eq!((reflect.judge.as_deref(), reflect.rounds, reflect.confidence), (Some("vilt"), Some(4), Some(0.5)));
+        assert_eq!(reflect.checks.len(), 1);
+        let no_judge = Reflect { judge: Some("flux".to_owned()), ..Reflect::default() };
+        let refused = catalog().resolve(JobSpec { reflect: Some(no_judge), ..spec }, 7).expect_err("it paints");
+        assert!(refused.to_string().contains("does not do vqa; there is vilt"), "{refused}");
     }
 
     #[test]

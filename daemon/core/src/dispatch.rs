@@ -14,6 +14,7 @@ use crate::lane::LaneId;
 use crate::ledger::{Lease, Stay};
 use crate::plan::Policy;
 use crate::policy::admission::{Admission, Demand, admit};
+use crate::policy::ordering::Turn;
 use crate::policy::selection::{Bounds, Candidate, Choice, choose};
 use crate::queue::Waiting;
 use crate::scheduler::Scheduler;
@@ -76,15 +77,15 @@ impl Scheduler {
             return (Decision::Wait, Vec::new());
         }
         let rules = &self.plan.classes()[class];
-        let just = |id: Option<JobId>| {
-            let waiting = id.and_then(|id| queue.waiting(self.jobs.get(&id)?.record.uid, id));
+        let just = |turn: Option<Turn>| {
+            let waiting = turn.and_then(|turn| queue.waiting(self.jobs.get(&turn.id)?.record.uid, turn));
             (
                 Bounds { aging_us: 0, batch_wait_ms: 0 },
                 Box::new(waiting.into_iter()) as Box<dyn Iterator<Item = Waiting> + '_>,
             )
         };
         let (bounds, candidates) = match self.plan.policy {
-            _ if alone.is_some() => just(alone),
+            _ if alone.is_some() => just(alone.and_then(|id| Some(self.jobs.get(&id)?.turn()))),
             Policy::MultiQueue => {
                 let aging_us = rules.aging_ms.saturating_mul(1000);
                 let candidates = queue.candidates(|uid| !self.at_running_quota(uid));
@@ -208,7 +209,7 @@ impl Scheduler {
             FlushRule::OnPressure => room.free_bytes < room.cap_bytes / 10,
             FlushRule::Never => false,
         };
-        self.queues[class].launch(uid, job.record.spec.priority, id, cost_us);
+        self.queues[class].launch(uid, job.record.spec.priority, job.turn(), cost_us);
         self.lanes.occupy(lane, id);
         self.uids.entry(uid).or_default().running += 1;
         let index = self.lanes.index(lane);
@@ -230,7 +231,7 @@ impl Scheduler {
         let (class, uid, model) = (job.class, job.record.uid, job.shape.model);
         let used_us = job.clock.worked_us(now);
         let (charged_us, lease) = (std::mem::take(&mut job.charged_us), job.lease.take());
-        self.queues[class].settle(uid, id, charged_us, used_us);
+        self.queues[class].settle(uid, job.turn(), charged_us, used_us);
         self.release_uid(uid, |held| held.running -= 1);
         let freed_bytes = lease.as_ref().map_or(0, Lease::bytes);
         let idle = lease.is_some_and(|lease| self.ledger.release(lease, now));

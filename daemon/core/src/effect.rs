@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Uid, Update, Usage};
+use gpusched_shared::{
+    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Uid, Update, Usage,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::footprint::Measurement;

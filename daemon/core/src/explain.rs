@@ -23,6 +23,7 @@ impl Scheduler {
         let job = self.jobs.get(&id)?;
         let (starts_in_us, ends_in_us) = match job.state {
             State::Queued => self.when(job.class, now).into_iter().find(|(other, _)| *other == id)?.1,
+            State::Underway | State::Ceasing(_) => (None, None),
             State::Recording(_)
             | State::BackingOff
             | State::Launching(_)
@@ -59,7 +60,7 @@ impl Scheduler {
             let job = self.jobs.get(&id)?;
             let place = QueueView {
                 class: job.record.class.clone(),
-                job: id,
+                job: self.asked_for(id),
                 lane: job.state.lane().map(|_| job.lane),
                 priority: job.record.spec.priority,
                 model: job.record.spec.model.clone().unwrap_or_default(),
@@ -105,8 +106,15 @@ impl Scheduler {
                 let (retry, budget) = (job.record.retries, self.plan.retry.budget);
                 return vec![Reason::BackingOff { retry, budget, within_ms }];
             }
+            // What holds its stage up holds it up.
+            State::Underway => {
+                let stage = job.program.as_ref().and_then(|program| program.stages().next());
+                let stage = stage.and_then(|stage| Some((stage, self.jobs.get(&stage)?)));
+                return stage.map_or_else(Vec::new, |(id, stage)| self.reasons(id, stage, now));
+            }
             State::Queued => {}
             State::Recording(_)
+            | State::Ceasing(_)
             | State::Launching(_)
             | State::Running(_)
             | State::Stopping(..)

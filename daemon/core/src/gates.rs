@@ -49,6 +49,8 @@ impl Scheduler {
                 | State::BackingOff
                 | State::Parked(_)
                 | State::Storing
+                | State::Underway
+                | State::Ceasing(_)
                 | State::Concluding(_)
                 | State::Done(_) => false,
             })

@@ -78,7 +78,8 @@ impl Scheduler {
         job.retry_at = Some(at);
         self.timers.set(at, Timer::Retry(id));
         self.backing_off[job.class].insert(id);
-        effects.push_back(Effect::Tell(id, Update::BackingOff { retry: job.record.retries, within_ms }));
+        let update = Update::BackingOff { retry: job.record.retries, within_ms };
+        self.tell(id, update, effects);
     }
 
     /// A job does not back off any more.

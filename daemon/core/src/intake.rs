@@ -74,10 +74,31 @@ impl Scheduler {
     }
 
     /// Takes a job of an earlier run back. An attached one ends unless its client comes back for it in time; one that today's
-    /// configuration has no place for, or whose pictures are damaged, ends at once.
+    /// configuration has no place for, or whose pictures are damaged, ends at once; and so does a stage of a job that is no
+    /// more.
     pub(crate) fn restore(&mut self, job: Unfinished, now: Time, effects: &mut VecDeque<Effect>) {
-        let Unfinished { mut record, age_ms, retry_in_ms, damage } = job;
-        let id = record.id;
+        let (id, retry_in_ms) = (job.record.id, job.retry_in_ms);
+        let (mut job, fate, gone) = self.revive(job, State::Recording(None), now);
+        let gone = gone || job.record.part.is_some_and(|part| !self.adopt(&mut job, part));
+        self.insert(job);
+        match (fate, retry_in_ms) {
+            (Some(outcome), _) => self.enter(id, State::Concluding(outcome), now, effects),
+            (None, _) if gone => {
+                self.apply(id, &Event::End(Ending::Cancelled), now, effects);
+                self.apply(id, &Event::Recorded, now, effects);
+            }
+            (None, Some(within_ms)) => {
+                self.enter(id, State::BackingOff, now, effects);
+                // Whatever took the memory has gone with the engine; what takes it now is not known.
+                self.back_off(id, within_ms, now, effects);
+            }
+            (None, None) => self.apply(id, &Event::Recorded, now, effects),
+        }
+    }
+
+    /// A job of an earlier run in a first state, how it ends if it must, and whether nobody can come back for it.
+    pub(crate) fn revive(&mut self, job: Unfinished, state: State, now: Time) -> (Job, Option<Outcome>, bool) {
+        let Unfinished { mut record, age_ms, retry_in_ms: _, ended: _, damage } = job;
         let place = self.place(&record);
         let (class, shape) = *place.as_ref().unwrap_or(&(0, Shape::of(ModelId(usize::MAX), &record.spec, &[])));
         if place.is_ok() {
@@ -94,25 +115,12 @@ impl Scheduler {
         let (deadline, queue_until) = (remaining(record.spec.deadline_ms), remaining(record.spec.queue_timeout_ms));
         // Without a key nobody can ask for it again.
         let gone = record.attached && (record.key.is_none() || self.plan.reattach_grace_ms == 0);
-        let waits = (record.attached && !gone).then(|| now.after_ms(self.plan.reattach_grace_ms));
+        let reattach_until = (record.attached && !gone).then(|| now.after_ms(self.plan.reattach_grace_ms));
         if record.suspect {
-            self.suspects.insert(id);
+            self.suspects.insert(record.id);
         }
-        let job = Job::new(record, class, shape, State::Recording(None), now);
-        self.insert(Job { deadline, queue_until, reattach_until: waits, ..job });
-        match (fate, retry_in_ms) {
-            (Some(outcome), _) => self.enter(id, State::Concluding(outcome), now, effects),
-            (None, _) if gone => {
-                self.apply(id, &Event::End(Ending::Cancelled), now, effects);
-                self.apply(id, &Event::Recorded, now, effects);
-            }
-            (None, Some(within_ms)) => {
-                self.enter(id, State::BackingOff, now, effects);
-                // Whatever took the memory has gone with the engine; what takes it now is not known.
-                self.back_off(id, within_ms, now, effects);
-            }
-            (None, None) => self.apply(id, &Event::Recorded, now, effects),
-        }
+        let job = Job::new(record, class, shape, state, now);
+        (Job { age_ms, deadline, queue_until, reattach_until, ..job }, fate, gone)
     }
 
     /// The class that a job goes to and what it needs memory and time by.
@@ -145,8 +153,10 @@ impl Scheduler {
                 self.timers.set(at, timer);
             }
         }
-        self.waiting[job.class] += 1;
-        self.uids.entry(job.record.uid).or_default().waiting += 1;
+        if job.takes_a_place(&job.state) {
+            self.waiting[job.class] += 1;
+            self.uids.entry(job.record.uid).or_default().waiting += 1;
+        }
         if let Some(key) = &job.record.key {
             self.keys.insert((job.record.uid, key.name.clone()), id);
         }

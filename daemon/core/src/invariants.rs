@@ -3,6 +3,7 @@
 use gpusched_shared::JobId;
 
 use crate::dispatch::Decision;
+use crate::job::Job;
 use crate::job::state::State;
 use crate::ledger::Lease;
 use crate::plan::Policy;
@@ -29,12 +30,20 @@ impl Scheduler {
                 assert_eq!(holder, Some(*id), "job {id} holds the lane it claims");
             }
             assert_eq!(job.lease.is_some(), lane.is_some(), "job {id} has memory exactly while it has a lane");
-            let queued = self.queues[job.class].contains(job.record.uid, *id);
+            let queued = self.queues[job.class].contains(job.record.uid, job.turn());
             assert_eq!(queued, job.state == State::Queued, "job {id} waits iff queued");
             let backs_off = self.backing_off[job.class].contains(id);
             assert_eq!(backs_off, job.state == State::BackingOff, "job {id} is known to back off iff it does");
             assert_eq!(self.suspects.contains(id), job.record.suspect, "job {id} is known to be suspect iff it is");
             assert!(!matches!(job.state, State::Done(_)), "job {id} has ended and left");
+            let stages = job.program.iter().flat_map(|program| program.stages());
+            let own = |stage: &JobId| {
+                self.jobs.get(stage).and_then(|stage| stage.record.part).map(|part| part.of) == Some(*id)
+            };
+            assert!(stages.into_iter().all(|stage| own(&stage)), "the stages of job {id} are its own");
+            let starving =
+                job.state == State::Underway && job.program.as_ref().is_none_or(|p| p.stages().next().is_none());
+            assert!(!starving, "job {id} has a stage under way");
             let held = self.uids.get(&job.record.uid).copied().unwrap_or_default();
             assert!(lane.is_none() || held.running > 0, "the owner of job {id} is known to run something");
         }
@@ -58,16 +67,20 @@ impl Scheduler {
         for class in 0..self.queues.len() {
             let count = |which: &dyn Fn(&State) -> bool| jobs().filter(|j| j.class == class && which(&j.state)).count();
             assert_eq!(self.queues[class].len(), count(&|state| *state == State::Queued), "the queue counts its jobs");
-            assert_eq!(self.waiting[class] as usize, count(&State::is_waiting), "the class counts what waits");
+            let waiting = jobs().filter(|job| job.class == class && job.takes_a_place(&job.state)).count();
+            assert_eq!(self.waiting[class] as usize, waiting, "the class counts what waits");
             let storing = count(&|state| *state == State::Storing);
             assert_eq!(self.storing[class] as usize, storing, "the class counts what is being stored");
         }
         for (uid, held) in &self.uids {
-            let count = |which: &dyn Fn(&State) -> bool| {
-                let theirs = jobs().filter(|job| job.record.uid == *uid && which(&job.state));
+            let count = |which: &dyn Fn(&Job) -> bool| {
+                let theirs = jobs().filter(|job| job.record.uid == *uid && which(job));
                 u32::try_from(theirs.count()).unwrap_or(u32::MAX)
             };
-            let expected = Held { waiting: count(&State::is_waiting), running: count(&|state| state.lane().is_some()) };
+            let expected = Held {
+                waiting: count(&|job| job.takes_a_place(&job.state)),
+                running: count(&|job| job.state.lane().is_some()),
+            };
             assert_eq!(*held, expected, "what uid {uid} holds is counted");
             let limit = self.plan.quotas.running_per_uid;
             assert!(limit == 0 || held.running <= limit, "uid {uid} keeps to its quota");

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod program;
 mod queue;
 mod scheduler;
+mod stages;
 mod time;
 mod timers;
 mod view;

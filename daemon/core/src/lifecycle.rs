@@ -41,14 +41,17 @@ impl Scheduler {
     /// Moves a job to `state`: keeps queues, lanes and memory in step and says what the new state asks for.
     pub(crate) fn enter(&mut self, id: JobId, state: State, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (class, uid, priority) = (job.class, job.record.uid, job.record.spec.priority);
+        let (class, uid, priority, turn) = (job.class, job.record.uid, job.record.spec.priority, job.turn());
         let before = std::mem::replace(&mut job.state, state.clone());
         job.clock.turn(Phase::of(&state), now);
-        self.recount(class, uid, &before, &state);
+        if job.record.part.is_none() {
+            self.recount(class, uid, &before, &state);
+        }
+        self.recount_storing(class, &before, &state);
         if before == State::Queued {
             self.advanced = true;
             if state.lane().is_none() {
-                self.queues[class].remove(uid, priority, id);
+                self.queues[class].remove(uid, priority, turn);
             }
         }
         if let (Some(lane), None) = (before.lane(), state.lane()) {
@@ -61,8 +64,10 @@ impl Scheduler {
         match state {
             // Who sends it there says until when.
             State::Recording(_) | State::BackingOff | State::Storing => {}
+            State::Underway => self.advance(id, now, effects),
+            State::Ceasing(ending) => self.end_stages(id, ending, now, effects),
             State::Queued => {
-                self.queues[class].insert(uid, priority, id);
+                self.queues[class].insert(uid, priority, turn);
                 self.advanced = true;
             }
             State::Launching(lane) => self.take_lane(id, lane, now, effects),
@@ -72,19 +77,31 @@ impl Scheduler {
                 let Some(job) = self.jobs.get(&id) else { return };
                 let Job { clock, usage, .. } = job;
                 let (wait_us, run_us, backoff_us) = (clock.wait_us(now), clock.run_us(now), clock.backoff_us(now));
-                effects.push_back(Effect::Conclude { job: id, outcome, wait_us, run_us, backoff_us, usage: *usage });
+                let (usage, reflection) = (*usage, job.program.as_ref().map(|program| Box::new(program.reflection())));
+                effects.push_back(Effect::Conclude {
+                    job: id,
+                    outcome,
+                    wait_us,
+                    run_us,
+                    backoff_us,
+                    usage,
+                    reflection,
+                });
             }
-            State::Done(_) => {
-                self.finished[class] += 1;
+            State::Done(outcome) => {
                 if let Some(view) = self.view(id, now) {
                     effects.push_back(Effect::Tell(id, Update::Done(view)));
                 }
-                self.forget(id);
+                match self.forget(id) {
+                    Some(stage) if stage.record.part.is_some() => self.stage_ended(&stage, outcome, now, effects),
+                    Some(_) => self.finished[class] += 1,
+                    None => {}
+                }
             }
         }
     }
 
-    /// Keeps the counts of jobs in step with their states.
+    /// Keeps the counts of jobs that clients asked for in step with their states.
     fn recount(&mut self, class: usize, uid: Uid, before: &State, after: &State) {
         match (before.is_waiting(), after.is_waiting()) {
             (true, false) => {
@@ -97,6 +114,9 @@ impl Scheduler {
             }
             (true, true) | (false, false) => {}
         }
+    }
+
+    fn recount_storing(&mut self, class: usize, before: &State, after: &State) {
         match (*before == State::Storing, *after == State::Storing) {
             (true, false) => self.storing[class] -= 1,
             (false, true) => self.storing[class] += 1,
@@ -131,7 +151,7 @@ impl Scheduler {
     fn tell_running(&self, id: JobId, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (lane, activity, parked) = (job.lane, job.activity, matches!(job.state, State::Parked(_)));
-        effects.push_back(Effect::Tell(id, Update::Running { lane, activity, parked }));
+        self.tell(id, Update::Running { lane, activity, parked }, effects);
     }
 
     pub(crate) fn ring(&mut self, timer: Timer, now: Time, effects: &mut VecDeque<Effect>) {
@@ -175,9 +195,11 @@ impl Scheduler {
         let before = std::mem::replace(&mut Arc::make_mut(&mut job.record).spec.priority, priority);
         effects.push_back(Effect::Amend(Arc::clone(&job.record)));
         if job.state == State::Queued {
-            self.queues[job.class].reprioritise(job.record.uid, id, before, priority);
+            self.queues[job.class].reprioritise(job.record.uid, job.turn(), before, priority);
             self.advanced = true;
         }
+        let stages: Vec<JobId> = job.program.iter().flat_map(|program| program.stages()).collect();
+        stages.into_iter().for_each(|stage| self.set_priority(stage, priority, effects));
     }
 }
 
@@ -197,6 +219,7 @@ fn attempt_end(event: &Event) -> AttemptEnd {
         // Only the first of these takes a job off its lane.
         Event::Interrupted
         | Event::Recorded
+        | Event::Begun
         | Event::Assigned(_)
         | Event::Started
         | Event::Parked

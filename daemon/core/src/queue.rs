@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use gpusched_shared::{JobId, Uid};
 
-use crate::policy::ordering::{Rank, is_overdue, rank, re_entry};
+use crate::policy::ordering::{Rank, Turn, is_overdue, rank, re_entry};
 
 /// Waiting jobs of each uid that are looked at for a free lane. One whose jobs all lack memory hides nobody else's.
 const LOOK_AHEAD: usize = 16;
@@ -27,9 +27,9 @@ struct Account {
     /// Its waiting jobs in the order in which they go.
     ranks: BTreeSet<Rank>,
     /// The same by arrival.
-    arrivals: BTreeSet<JobId>,
+    arrivals: BTreeSet<Turn>,
     /// Lane time of jobs that were started though the oldest that waits came before them.
-    passes: BTreeMap<JobId, u64>,
+    passes: BTreeMap<Turn, u64>,
     passed_us: u64,
 }
 
@@ -37,7 +37,7 @@ struct Account {
 pub(crate) struct Queue {
     accounts: BTreeMap<Uid, Account>,
     /// Accounts with waiting jobs, those charged least first, and of those the one with the job that came first.
-    backlog: BTreeSet<(u64, JobId, Uid)>,
+    backlog: BTreeSet<(u64, Turn, Uid)>,
     /// Accounts with jobs waiting or on lanes, likewise.
     active: BTreeSet<(u64, Uid)>,
     /// The least that an active account was charged when there last was one.
@@ -60,41 +60,44 @@ impl Queue {
     }
 
     /// A job waits.
-    pub(crate) fn insert(&mut self, uid: Uid, priority: i8, id: JobId) {
+    pub(crate) fn insert(&mut self, uid: Uid, priority: i8, turn: impl Into<Turn>) {
+        let turn = turn.into();
         let least = self.active.first().map_or(self.floor_us, |(charged, _)| *charged);
         self.change(uid, |account| {
             if account.is_idle() {
                 account.charged_us = re_entry(account.charged_us, least);
             }
-            account.ranks.insert(rank(priority, id));
-            account.arrivals.insert(id);
+            account.ranks.insert(rank(priority, turn));
+            account.arrivals.insert(turn);
         });
         self.waiting += 1;
     }
 
     /// A job waits no more, for whatever reason but a lane.
-    pub(crate) fn remove(&mut self, uid: Uid, priority: i8, id: JobId) {
-        self.change(uid, |account| account.take(priority, id));
+    pub(crate) fn remove(&mut self, uid: Uid, priority: i8, turn: impl Into<Turn>) {
+        self.change(uid, |account| account.take(priority, turn.into()));
         self.waiting -= 1;
     }
 
     /// A waiting job gets another priority.
-    pub(crate) fn reprioritise(&mut self, uid: Uid, id: JobId, from: i8, to: i8) {
+    pub(crate) fn reprioritise(&mut self, uid: Uid, turn: impl Into<Turn>, from: i8, to: i8) {
+        let turn = turn.into();
         self.change(uid, |account| {
-            account.ranks.remove(&rank(from, id));
-            account.ranks.insert(rank(to, id));
+            account.ranks.remove(&rank(from, turn));
+            account.ranks.insert(rank(to, turn));
         });
     }
 
     /// A job waits no more because a lane takes it, which is likely to take `cost_us`.
-    pub(crate) fn launch(&mut self, uid: Uid, priority: i8, id: JobId, cost_us: u64) {
+    pub(crate) fn launch(&mut self, uid: Uid, priority: i8, turn: impl Into<Turn>, cost_us: u64) {
+        let turn = turn.into();
         self.change(uid, |account| {
-            account.take(priority, id);
+            account.take(priority, turn);
             account.on_lanes += 1;
             account.charged_us = account.charged_us.saturating_add(cost_us);
-            if account.arrivals.first().is_some_and(|oldest| *oldest < id) {
+            if account.arrivals.first().is_some_and(|oldest| *oldest < turn) {
                 // A job that was taken off its lane may pass again.
-                *account.passes.entry(id).or_default() += cost_us;
+                *account.passes.entry(turn).or_default() += cost_us;
                 account.passed_us += cost_us;
             }
         });
@@ -102,11 +105,12 @@ impl Queue {
     }
 
     /// A lane has left a job that it was charged `cost_us` for; it took `used_us`.
-    pub(crate) fn settle(&mut self, uid: Uid, id: JobId, cost_us: u64, used_us: u64) {
+    pub(crate) fn settle(&mut self, uid: Uid, turn: impl Into<Turn>, cost_us: u64, used_us: u64) {
+        let turn = turn.into();
         self.change(uid, |account| {
             account.on_lanes -= 1;
             account.charged_us = account.charged_us.saturating_add(used_us).saturating_sub(cost_us);
-            if let Some(pass) = account.passes.get_mut(&id) {
+            if let Some(pass) = account.passes.get_mut(&turn) {
                 *pass = pass.saturating_add(used_us).saturating_sub(cost_us);
                 account.passed_us = account.passed_us.saturating_add(used_us).saturating_sub(cost_us);
             }
@@ -120,15 +124,15 @@ impl Queue {
         let accounts = uids.filter_map(|uid| Some((uid, self.accounts.get(&uid)?)));
         accounts.flat_map(|(uid, account)| {
             let oldest = account.arrivals.first().filter(|_| is_overdue(account.passed_us, self.aging_us));
-            let others = account.ranks.iter().map(|(_, id)| id).filter(move |_| oldest.is_none());
+            let others = account.ranks.iter().map(|(_, turn)| turn).filter(move |_| oldest.is_none());
             let charged_us = account.charged_us;
-            let waiting = move |id: &JobId| Waiting { id: *id, uid, charged_us, overdue: oldest.is_some() };
+            let waiting = move |turn: &Turn| Waiting { id: turn.id, uid, charged_us, overdue: oldest.is_some() };
             oldest.into_iter().chain(others).take(LOOK_AHEAD).map(waiting)
         })
     }
 
     /// The job that was accepted first.
-    pub(crate) fn oldest(&self) -> Option<JobId> {
+    pub(crate) fn oldest(&self) -> Option<Turn> {
         self.accounts.values().filter_map(|account| account.arrivals.first().copied()).min()
     }
 
@@ -139,7 +143,7 @@ impl Queue {
             .iter()
             .filter_map(|(charged, _, uid)| {
                 let ranks = self.accounts.get(uid)?.ranks.iter();
-                Some(Reverse((*charged, *uid, ranks.map(|(_, id)| *id).collect::<Vec<_>>(), 0)))
+                Some(Reverse((*charged, *uid, ranks.map(|(_, turn)| turn.id).collect::<Vec<_>>(), 0)))
             })
             .collect();
         std::iter::from_fn(move || {
@@ -153,13 +157,15 @@ impl Queue {
     }
 
     /// One waiting job.
-    pub(crate) fn waiting(&self, uid: Uid, id: JobId) -> Option<Waiting> {
-        let account = self.accounts.get(&uid).filter(|account| account.arrivals.contains(&id))?;
-        Some(Waiting { id, uid, charged_us: account.charged_us, overdue: false })
+    pub(crate) fn waiting(&self, uid: Uid, turn: impl Into<Turn>) -> Option<Waiting> {
+        let turn = turn.into();
+        let account = self.accounts.get(&uid).filter(|account| account.arrivals.contains(&turn))?;
+        Some(Waiting { id: turn.id, uid, charged_us: account.charged_us, overdue: false })
     }
 
-    pub(crate) fn contains(&self, uid: Uid, id: JobId) -> bool {
-        self.accounts.get(&uid).is_some_and(|account| account.arrivals.contains(&id))
+    pub(crate) fn contains(&self, uid: Uid, turn: impl Into<Turn>) -> bool {
+        let turn = turn.into();
+        self.accounts.get(&uid).is_some_and(|account| account.arrivals.contains(&turn))
     }
 
     /// Changes an account and puts it in its places again.
@@ -190,7 +196,7 @@ impl Queue {
 
 impl Account {
     /// Its place in the backlog, if anything of it waits.
-    fn place(&self, uid: Uid) -> Option<(u64, JobId, Uid)> {
+    fn place(&self, uid: Uid) -> Option<(u64, Turn, Uid)> {
         self.arrivals.first().map(|oldest| (self.charged_us, *oldest, uid))
     }
 
@@ -198,9 +204,9 @@ impl Account {
         self.ranks.is_empty() && self.on_lanes == 0
     }
 
-    fn take(&mut self, priority: i8, id: JobId) {
-        self.ranks.remove(&rank(priority, id));
-        self.arrivals.remove(&id);
+    fn take(&mut self, priority: i8, turn: Turn) {
+        self.ranks.remove(&rank(priority, turn));
+        self.arrivals.remove(&turn);
         // Nobody that still waits came before those, and nobody goes past himself.
         let oldest = self.arrivals.first();
         while let Some(pass) = self.passes.first_entry().filter(|pass| oldest.is_none_or(|oldest| pass.key() <= oldest))
@@ -257,7 +263,7 @@ mod tests {
         assert_eq!(candidates(&queue), [3, 2, 4, 1]);
         queue.remove(A, 5, JobId(2));
         assert_eq!(candidates(&queue), [3, 4, 1]);
-        assert_eq!(queue.oldest(), Some(JobId(1)));
+        assert_eq!(queue.oldest(), Some(JobId(1).into()));
         assert!(queue.contains(A, JobId(1)) && !queue.contains(A, JobId(2)) && !queue.contains(B, JobId(1)));
         assert_eq!(queue.waiting(A, JobId(4)).map(|waiting| waiting.id), Some(JobId(4)));
         assert_eq!(queue.waiting(A, JobId(2)), None);

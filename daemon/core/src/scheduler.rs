@@ -152,6 +152,7 @@ impl Scheduler {
                     retries: 0,
                     suspect: false,
                     deaths: 0,
+                    part: None,
                 };
                 if self.repeated(&record, ticket, session, effects) {
                     return;
@@ -164,19 +165,22 @@ impl Scheduler {
             Input::Recorded(id) => {
                 let tickets = self.jobs.get_mut(&id).map(|job| std::mem::take(&mut job.tickets));
                 effects.extend(tickets.into_iter().flatten().map(|ticket| Effect::Accept(ticket, id)));
-                self.apply(id, &Event::Recorded, now, effects);
+                let has_program = self.jobs.get(&id).is_some_and(|job| job.program.is_some());
+                self.apply(id, if has_program { &Event::Begun } else { &Event::Recorded }, now, effects);
             }
             Input::RecordFailed(id, rejection) => {
-                if let Some(job) = self.forget(id) {
+                let Some(job) = self.forget(id) else { return };
+                if job.record.part.is_some() {
+                    let outcome = Outcome::Failed { kind: FailureKind::Storage, message: rejection.to_string() };
+                    self.stage_ended(&job, outcome, now, effects);
+                } else {
                     self.waiting[job.class] -= 1;
                     self.release_uid(job.record.uid, |held| held.waiting -= 1);
                     effects.extend(job.tickets.into_iter().map(|ticket| Effect::Reject(ticket, rejection.clone())));
                 }
             }
             Input::Restore(jobs) => {
-                for job in jobs {
-                    self.restore(job, now, effects);
-                }
+                self.restore_all(jobs, now, effects);
             }
             Input::Started(id) => self.apply(id, &Event::Started, now, effects),
             Input::Progress(id, activity) => self.progress(id, activity, effects),
@@ -254,7 +258,7 @@ impl Scheduler {
 
     /// True if no lane holds a job and neither the journal nor the store owes anything.
     pub fn is_idle(&self) -> bool {
-        self.jobs.values().all(|job| matches!(job.state, State::Queued | State::BackingOff))
+        self.jobs.values().all(|job| matches!(job.state, State::Queued | State::BackingOff | State::Underway))
     }
 
     /// True if no new jobs are taken.

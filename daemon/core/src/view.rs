@@ -1,11 +1,14 @@
 //! What of the scheduler's state others may look at.
 
+use std::collections::BTreeSet;
+
 use gpusched_shared::{ClassView, JobId, JobState, JobView, LaneView};
 
 use crate::effect::JobRecord;
 use crate::job::Job;
 use crate::job::state::State;
 use crate::plan::Policy;
+use crate::policy::ordering::Turn;
 use crate::policy::preemption::Gate;
 use crate::scheduler::Scheduler;
 use crate::time::Time;
@@ -22,9 +25,13 @@ impl Scheduler {
         self.jobs.get(&id).map(|job| job.class)
     }
 
-    /// The jobs that are on record and have not ended, newest first.
+    /// The jobs that clients asked for, are on record and have not ended, newest first.
     pub fn live(&self) -> impl Iterator<Item = (JobId, &JobRecord)> {
-        self.jobs.iter().rev().filter(|(_, job)| is_on_record(job)).map(|(id, job)| (*id, &*job.record))
+        self.jobs
+            .iter()
+            .rev()
+            .filter(|(_, job)| is_on_record(job) && job.record.part.is_none())
+            .map(|(id, job)| (*id, &*job.record))
     }
 
     /// The waiting jobs, and how many go before each.
@@ -54,7 +61,8 @@ impl Scheduler {
     /// The lanes as they stand.
     pub fn lanes(&self) -> Vec<LaneView> {
         let name = |class: usize| self.plan.classes()[class].name.clone();
-        let views = self.lanes.iter().map(|(_, lane)| (name(lane.class), lane.index, lane.job));
+        let asked = |job: Option<JobId>| job.map(|id| self.asked_for(id));
+        let views = self.lanes.iter().map(|(_, lane)| (name(lane.class), lane.index, asked(lane.job)));
         views.map(|(class, index, job)| LaneView { class, index, job }).collect()
     }
 
@@ -79,13 +87,14 @@ impl Scheduler {
                 self.queues[class].order(cost).collect()
             }
             Policy::Fifo => {
-                let waiting = self.jobs.iter().filter(|(_, job)| job.state == State::Queued);
-                waiting.map(|(id, _)| *id).collect()
+                let waiting = self.jobs.values().filter(|job| job.state == State::Queued);
+                let turns: BTreeSet<Turn> = waiting.map(Job::turn).collect();
+                turns.into_iter().map(|turn| turn.id).collect()
             }
         }
     }
 
-    fn state_of(&self, id: JobId, job: &Job, now: Time) -> JobState {
+    pub(crate) fn state_of(&self, id: JobId, job: &Job, now: Time) -> JobState {
         let running = |parked| JobState::Running { lane: job.lane, activity: job.activity, parked };
         match &job.state {
             State::Recording(_) => JobState::Queued { ahead: 0 },
@@ -99,7 +108,9 @@ impl Scheduler {
             }
             State::Parked(_) => running(true),
             State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing => running(false),
+            State::Underway | State::Ceasing(_) => self.reflecting(job),
             // Nobody sees an outcome before the journal has it.
+            State::Concluding(_) if job.program.is_some() => self.reflecting(job),
             State::Concluding(_) if job.attempts == 0 => JobState::Queued { ahead: 0 },
             State::Concluding(_) => running(false),
             State::Done(outcome) => JobState::Done(outcome.clone()),

@@ -11,6 +11,8 @@ use crate::effect::JobRecord;
 use crate::footprint::Shape;
 use crate::input::{SessionId, Ticket};
 use crate::ledger::Lease;
+use crate::policy::ordering::Turn;
+use crate::stages::Programmed;
 use crate::time::Time;
 use state::State;
 
@@ -25,6 +27,11 @@ pub(crate) struct Job {
     pub(crate) state: State,
     /// Who waits for its acceptance: one, and whoever asked for the same with the same key meanwhile.
     pub(crate) tickets: Vec<Ticket>,
+    /// Its program and stages, if it takes several.
+    pub(crate) program: Option<Box<Programmed>>,
+    /// How old it was when it came, in milliseconds, and when that was.
+    pub(crate) age_ms: u64,
+    pub(crate) since: Time,
     /// The connection it came by.
     pub(crate) session: Option<SessionId>,
     /// When it is worth nothing any more.
@@ -65,6 +72,9 @@ impl Job {
             shape,
             state,
             tickets: Vec::new(),
+            program: Programmed::of(&record.spec),
+            age_ms: 0,
+            since: now,
             session: None,
             deadline: None,
             queue_until: None,
@@ -85,6 +95,12 @@ impl Job {
         }
     }
 
+    /// Its place in the order of acceptance.
+    pub(crate) fn turn(&self) -> Turn {
+        let id = self.record.id;
+        Turn { asked_for: self.record.part.map_or(id, |part| part.of), id }
+    }
+
     /// The job for its owner, in the given state.
     pub(crate) fn view(&self, state: JobState, now: Time) -> JobView {
         let record = &self.record;
@@ -103,6 +119,7 @@ impl Job {
             usage: Usage { parked_us, ..self.usage },
             retries: record.retries,
             backoff_us: self.clock.backoff_us(now),
+            reflection: self.program.as_ref().map(|program| program.reflection()),
         }
     }
 
@@ -123,7 +140,7 @@ pub(crate) enum Phase {
     BackingOff,
     Working,
     Parked,
-    /// Nothing counts any more.
+    /// Nothing counts any more, or it is its stages' time that counts.
     Over,
 }
 
@@ -134,7 +151,7 @@ impl Phase {
             State::BackingOff => Self::BackingOff,
             State::Launching(_) | State::Running(_) | State::Stopping(..) => Self::Working,
             State::Parked(_) => Self::Parked,
-            State::Storing | State::Concluding(_) | State::Done(_) => Self::Over,
+            State::Storing | State::Underway | State::Ceasing(_) | State::Concluding(_) | State::Done(_) => Self::Over,
         }
     }
 }
@@ -179,6 +196,13 @@ impl Clock {
             Phase::Over => {}
         }
         (self.since, self.phase) = (now, phase);
+    }
+
+    /// Adds the time of a stage: what it waited, if that is to count, what of it was backing off, and what lanes held it.
+    pub(crate) fn add(&mut self, waited_us: u64, backed_off_us: u64, held_us: u64) {
+        self.waited += waited_us.saturating_sub(backed_off_us);
+        self.backed_off += backed_off_us;
+        self.worked += held_us;
     }
 
     /// A new attempt begins.

@@ -12,6 +12,9 @@
 //!     │                                 └─cancel|expire─────┼──────────────────────────────────────┤
 //!     │                                                     ▼                                      │
 //!     └─recorded, if cancelled or expired meanwhile      Stopping ─interrupted|finished────────────┘
+//!
+//! Recording ─begun→ Underway ─finished→ Concluding       a job with a program, whose stages are jobs of their own
+//!                      └─cancel|expire→ Ceasing ─finished→ Concluding
 //! ```
 
 use gpusched_shared::{Outcome, TimeLimit};
@@ -37,6 +40,10 @@ pub enum State {
     Stopping(LaneId, Ending),
     /// Its lane is done; what it made is being stored.
     Storing,
+    /// Its stages, which are jobs of their own, are under way.
+    Underway,
+    /// Its stages have been told to end.
+    Ceasing(Ending),
     /// Its outcome is on its way to the journal; no client has seen it yet.
     Concluding(Outcome),
     /// Over.
@@ -71,15 +78,18 @@ impl State {
             | Self::Queued
             | Self::BackingOff
             | Self::Storing
+            | Self::Underway
+            | Self::Ceasing(_)
             | Self::Concluding(_)
             | Self::Done(_) => None,
         }
     }
 
-    /// True while it takes a place in its class's queue.
+    /// True while it takes a place in its class's queue. A job with a program does as long as it lives, and its stages take
+    /// none.
     pub fn is_waiting(&self) -> bool {
         match self {
-            Self::Recording(_) | Self::Queued | Self::BackingOff => true,
+            Self::Recording(_) | Self::Queued | Self::BackingOff | Self::Underway | Self::Ceasing(_) => true,
             Self::Launching(_)
             | Self::Running(_)
             | Self::Parked(_)

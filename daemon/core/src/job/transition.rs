@@ -11,6 +11,8 @@ use crate::lane::LaneId;
 pub enum Event {
     /// Its submission is durable.
     Recorded,
+    /// Its submission is durable, and it has a program.
+    Begun,
     /// It got a lane.
     Assigned(LaneId),
     /// The lane has begun.
@@ -54,6 +56,7 @@ pub fn next(state: &State, event: &Event) -> Next {
     match state {
         State::Recording(doom) => match event {
             Event::Recorded => To(doom.map_or(State::Queued, |ending| State::Concluding(ending.outcome()))),
+            Event::Begun => To(doom.map_or(State::Underway, |ending| State::Concluding(ending.outcome()))),
             Event::End(ending) => doom.map_or(To(State::Recording(Some(*ending))), |_| Ignore),
             Event::EngineLost => Ignore,
             Event::Assigned(_)
@@ -74,6 +77,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::EngineLost => Ignore,
             Event::Recorded
+            | Event::Begun
             | Event::Started
             | Event::Parked
             | Event::Resumed
@@ -88,6 +92,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::End(ending) => To(State::Concluding(ending.outcome())),
             Event::EngineLost => Ignore,
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
@@ -106,6 +111,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Parked
             | Event::Resumed
@@ -121,6 +127,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Resumed
@@ -135,6 +142,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::BackOff => To(State::BackingOff),
             Event::End(ending) => To(State::Stopping(*lane, *ending)),
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
@@ -148,12 +156,45 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::Interrupted | Event::BackOff | Event::EngineLost => To(State::Concluding(ending.outcome())),
             Event::Started | Event::Parked | Event::Resumed | Event::End(_) => Ignore,
-            Event::Recorded | Event::Assigned(_) | Event::Retry | Event::Concluded => Impossible,
+            Event::Recorded | Event::Begun | Event::Assigned(_) | Event::Retry | Event::Concluded => Impossible,
         },
         State::Storing => match event {
             Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
             Event::End(_) | Event::EngineLost => Ignore,
             Event::Recorded
+            | Event::Begun
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
+            | Event::Concluded => Impossible,
+        },
+        State::Underway => match event {
+            Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
+            Event::End(ending) => To(State::Ceasing(*ending)),
+            Event::EngineLost => Ignore,
+            Event::Recorded
+            | Event::Begun
+            | Event::Assigned(_)
+            | Event::Started
+            | Event::Parked
+            | Event::Resumed
+            | Event::Made
+            | Event::Interrupted
+            | Event::BackOff
+            | Event::Retry
+            | Event::Concluded => Impossible,
+        },
+        State::Ceasing(_) => match event {
+            // Its last stage has ended.
+            Event::Finished(outcome) => To(State::Concluding(outcome.clone())),
+            Event::End(_) | Event::EngineLost => Ignore,
+            Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
@@ -168,6 +209,7 @@ pub fn next(state: &State, event: &Event) -> Next {
             Event::Concluded => To(State::Done(outcome.clone())),
             Event::End(_) | Event::EngineLost => Ignore,
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
@@ -181,6 +223,7 @@ pub fn next(state: &State, event: &Event) -> Next {
         State::Done(_) => match event {
             Event::End(_) | Event::EngineLost => Ignore,
             Event::Recorded
+            | Event::Begun
             | Event::Assigned(_)
             | Event::Started
             | Event::Parked
@@ -216,6 +259,8 @@ mod tests {
             State::Parked(lane),
             State::Stopping(lane, Ending::Cancelled),
             State::Storing,
+            State::Underway,
+            State::Ceasing(Ending::Cancelled),
             State::Concluding(Outcome::Cancelled),
             State::Done(Outcome::Cancelled),
         ]
@@ -224,6 +269,7 @@ mod tests {
     fn events() -> Vec<Event> {
         vec![
             Event::Recorded,
+            Event::Begun,
             Event::Assigned(LaneId(1)),
             Event::Started,
             Event::Parked,

@@ -10,12 +10,28 @@ use std::cmp::Reverse;
 
 use gpusched_shared::JobId;
 
+/// A job's place in the order of acceptance: that of the job which a client asked for, then its own. So the stages of a job
+/// come before jobs that were accepted after it, and a job that reflects is done before the next is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The job that a client asked for.
+    pub asked_for: JobId,
+    /// The job itself, which may be a stage of that one.
+    pub id: JobId,
+}
+
+impl From<JobId> for Turn {
+    fn from(id: JobId) -> Self {
+        Self { asked_for: id, id }
+    }
+}
+
 /// A job's place among its uid's: higher priority first, then the order of acceptance.
-pub type Rank = (Reverse<i8>, JobId);
+pub type Rank = (Reverse<i8>, Turn);
 
 /// The rank of a job.
-pub fn rank(priority: i8, id: JobId) -> Rank {
-    (Reverse(priority), id)
+pub fn rank(priority: i8, turn: Turn) -> Rank {
+    (Reverse(priority), turn)
 }
 
 /// What an account has been charged when its uid has work again: time spent idle is not saved up, and what others were
@@ -40,9 +56,16 @@ mod tests {
 
     #[test]
     fn priority_goes_before_arrival() {
-        let mut ranks = [rank(0, JobId(1)), rank(-5, JobId(2)), rank(5, JobId(3)), rank(5, JobId(4))];
+        let rank = |priority, id| rank(priority, JobId(id).into());
+        let mut ranks = [rank(0, 1), rank(-5, 2), rank(5, 3), rank(5, 4)];
         ranks.sort();
-        assert_eq!(ranks.map(|(_, id)| id.0), [3, 4, 1, 2]);
+        assert_eq!(ranks.map(|(_, turn)| turn.id.0), [3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn a_stage_comes_where_its_job_came() {
+        let stage = Turn { asked_for: JobId(1), id: JobId(9) };
+        assert!(Turn::from(JobId(1)) < stage && stage < JobId(2).into());
     }
 
     #[test]

@@ -4,6 +4,11 @@
 //! What a program knows it knows from stages whose outcomes are on record, so a daemon that is started again tells it the
 //! same and it goes on where it was.
 
+pub mod adjust;
+pub mod checks;
+pub mod prompt;
+pub mod reflect;
+
 use gpusched_shared::{JobId, JobSpec, Outcome};
 use serde::{Deserialize, Serialize};
 

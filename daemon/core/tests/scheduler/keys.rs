@@ -69,7 +69,7 @@ fn after_a_restart_it_waits_for_its_client_for_a_while() {
     for comes_back in [true, false] {
         let mut shell = Shell::simple(1);
         let record = JobRecord { attached: true, key: Some(key("a", 1)), ..record(5, ask("m")) };
-        let unfinished = Unfinished { record, age_ms: 0, retry_in_ms: None, damage: None };
+        let unfinished = Unfinished { record, age_ms: 0, retry_in_ms: None, ended: Vec::new(), damage: None };
         shell.input(Input::Restore(vec![unfinished]));
         shell.start(JobId(5));
         shell.pass_ms(29_999);

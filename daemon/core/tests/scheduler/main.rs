@@ -14,6 +14,7 @@ mod memory;
 mod mill;
 mod ordering;
 mod reference;
+mod reflecting;
 mod restore;
 mod retries;
 mod shell;

@@ -21,6 +21,7 @@ pub(crate) fn record(id: u64, spec: JobSpec) -> JobRecord {
         retries: 0,
         suspect: false,
         deaths: 0,
+        part: None,
     }
 }
 
@@ -35,7 +36,8 @@ fn what_had_not_ended_runs_again() {
     let mut shell = shell();
     let jobs = [record(5, ask("m")), record(6, ask("m")), record(7, prior(3, ask("m")))];
     shell.input(Input::Restore(
-        jobs.map(|record| Unfinished { record, age_ms: 1000, retry_in_ms: None, damage: None }).to_vec(),
+        jobs.map(|record| Unfinished { record, age_ms: 1000, retry_in_ms: None, ended: Vec::new(), damage: None })
+            .to_vec(),
     ));
     assert_eq!(shell.running(), [JobId(7)], "in the order that they would have had");
     let view = shell.scheduler.view(JobId(7), shell.now).expect("it is there");

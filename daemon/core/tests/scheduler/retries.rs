@@ -35,7 +35,7 @@ fn run_out(shell: &mut Shell, job: JobId, over_bytes: u64) {
 fn retry_of(shell: &Shell, job: JobId) -> Option<(u32, u64)> {
     match shell.scheduler.view(job, shell.now)?.state {
         JobState::BackingOff { retry, within_ms } => Some((retry, within_ms)),
-        JobState::Queued { .. } | JobState::Running { .. } | JobState::Done(_) => None,
+        JobState::Queued { .. } | JobState::Reflecting { .. } | JobState::Running { .. } | JobState::Done(_) => None,
     }
 }
 
@@ -190,6 +190,7 @@ fn the_schedule_survives_the_daemon() {
         record: JobRecord { retries: 2, ..record(5, ask("m")) },
         age_ms: 10,
         retry_in_ms: Some(700),
+        ended: Vec::new(),
         damage: None,
     };
     shell.input(Input::Restore(vec![restored]));

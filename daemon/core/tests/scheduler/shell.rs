@@ -160,7 +160,13 @@ impl Shell {
     }
 
     pub(crate) fn restore(&mut self, record: JobRecord, age_ms: u64) {
-        self.input(Input::Restore(vec![Unfinished { record, age_ms, retry_in_ms: None, damage: None }]));
+        self.input(Input::Restore(vec![Unfinished {
+            record,
+            age_ms,
+            retry_in_ms: None,
+            ended: Vec::new(),
+            damage: None,
+        }]));
     }
 
     pub(crate) fn input(&mut self, input: Input) {

@@ -1,0 +1,283 @@
+//! Jobs with a program: its stages become jobs of their own, and it is told how they ended.
+//!
+//! ```text
+//! parent   Recording ─▶ Underway ───────────────────────────────────────────────▶ Concluding ─▶ Done
+//!                          │ advance          ▲ its outcome is on record              ▲
+//! stage                    └▶ Recording ─▶ … ─▶ Done ── next stage, or none left ─────┘
+//! ```
+//!
+//! A program hears of a stage's end when that is on record, so a daemon that dies at any moment finds every stage that
+//! counted, and makes again only what had no outcome.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use gpusched_shared::{FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, Update};
+
+use crate::effect::{BootTime, Effect, JobRecord, Picture};
+use crate::input::Unfinished;
+use crate::job::Job;
+use crate::job::state::{Ending, State};
+use crate::job::transition::Event;
+use crate::program::reflect::{Next, Reflecting, Stage};
+use crate::program::{EndedPart, Part, Role};
+use crate::scheduler::Scheduler;
+use crate::time::Time;
+use crate::timers::Timer;
+
+/// A program, and its stages that are under way.
+#[derive(Debug)]
+pub(crate) struct Programmed {
+    program: Reflecting,
+    stages: BTreeMap<(u8, Role), JobId>,
+    /// What its job came to, once that is known.
+    conclusion: Option<Reflection>,
+    /// How its job is to end once its stages have, whatever the program says.
+    fate: Option<Outcome>,
+}
+
+impl Programmed {
+    /// The program of a job, if it has one.
+    pub(crate) fn of(spec: &JobSpec) -> Option<Box<Self>> {
+        let program = Reflecting::of(spec)?;
+        Some(Box::new(Self { program, stages: BTreeMap::new(), conclusion: None, fate: None }))
+    }
+
+    /// Its stages that have not ended.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.stages.values().copied()
+    }
+
+    /// What its job came to, so far or in all.
+    pub(crate) fn reflection(&self) -> Reflection {
+        self.conclusion.clone().unwrap_or_else(|| self.program.view())
+    }
+}
+
+impl Job {
+    /// Whether it takes a place in its class's queue in this state: jobs that clients asked for do.
+    pub(crate) fn takes_a_place(&self, state: &State) -> bool {
+        self.record.part.is_none() && state.is_waiting()
+    }
+}
+
+impl Scheduler {
+    /// Has the stages made that a program wants, or ends its job.
+    pub(crate) fn advance(&mut self, id: JobId, now: Time, effects: &mut VecDeque<Effect>) {
+        loop {
+            let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state == State::Underway) else { return };
+            let Some(program) = &mut job.program else { return };
+            let stages = match program.program.next() {
+                Next::Stages(stages) => stages,
+                Next::Conclude(outcome, reflection) => {
+                    program.conclusion = Some(reflection);
+                    return self.apply(id, &Event::Finished(outcome), now, effects);
+                }
+            };
+            let live = &program.stages;
+            let wanted: Vec<Stage> = stages.into_iter().filter(|s| !live.contains_key(&(s.round, s.role))).collect();
+            let refused: Vec<EndedPart> =
+                wanted.into_iter().filter_map(|stage| self.begin_stage(id, stage, now, effects)).collect();
+            if refused.is_empty() {
+                return;
+            }
+            let Some(program) = self.jobs.get_mut(&id).and_then(|job| job.program.as_mut()) else { return };
+            refused.iter().for_each(|ended| program.program.end(ended));
+        }
+    }
+
+    /// Makes a stage a job. One that has no place here, because the configuration has none for it, has ended at once.
+    fn begin_stage(
+        &mut self,
+        id: JobId,
+        Stage { round, role, mut spec, image }: Stage,
+        now: Time,
+        effects: &mut VecDeque<Effect>,
+    ) -> Option<EndedPart> {
+        let parent = self.jobs.get(&id)?;
+        let part = Part { of: id, round, role };
+        spec.priority = parent.record.spec.priority;
+        let since_ms = parent.age_ms + now.since(parent.since) / 1000;
+        let record = JobRecord {
+            id: self.next_id,
+            uid: parent.record.uid,
+            class: String::new(),
+            pictures: image.map_or_else(
+                || parent.record.pictures.clone(),
+                |image| {
+                    let pixels = u64::from(image.size.width) * u64::from(image.size.height);
+                    vec![Picture { blob: image.blob, pixels }]
+                },
+            ),
+            spec,
+            attached: false,
+            submitted_unix_ms: parent.record.submitted_unix_ms.saturating_add(since_ms),
+            submitted_boot: parent
+                .record
+                .submitted_boot
+                .map(|BootTime { boot, ms }| BootTime { boot, ms: ms.saturating_add(since_ms) }),
+            attempts: 0,
+            key: None,
+            retries: 0,
+            suspect: false,
+            deaths: 0,
+            part: Some(part),
+        };
+        let (class, shape) = match self.place(&record) {
+            Ok(place) => place,
+            Err(rejection) => {
+                let outcome = Outcome::Failed { kind: FailureKind::Input, message: rejection.to_string() };
+                return Some(EndedPart { part, spec: record.spec, outcome, lane_us: 0 });
+            }
+        };
+        let record = JobRecord { class: self.plan.classes()[class].name.clone(), ..record };
+        let stage = record.id;
+        self.next_id = JobId(stage.0 + 1);
+        // Whoever must have a lane by some time has it with its first picture.
+        let parent = self.jobs.get_mut(&id)?;
+        let queue_until = parent.queue_until.take();
+        self.timers.clear(queue_until, Timer::QueueTimeout(id));
+        if let Some(program) = &mut parent.program {
+            program.program.begin(part, &record.spec);
+            program.stages.insert((round, role), stage);
+        }
+        let job = Job::new(record, class, shape, State::Recording(None), now);
+        effects.push_back(Effect::Record(std::sync::Arc::clone(&job.record)));
+        self.insert(Job { queue_until, ..job });
+        None
+    }
+
+    /// A stage has ended, and that is on record.
+    pub(crate) fn stage_ended(&mut self, stage: &Job, outcome: Outcome, now: Time, effects: &mut VecDeque<Effect>) {
+        let Some(part) = stage.record.part else { return };
+        let Some(parent) = self.jobs.get_mut(&part.of) else { return };
+        let (held_us, usage) = (stage.clock.run_us(now), stage.usage);
+        let lane_us = held_us.saturating_sub(usage.parked_us);
+        // Checks wait side by side, so their waits are not the job's.
+        let waited_us = if part.role == Role::Image { stage.clock.wait_us(now) } else { 0 };
+        parent.clock.add(waited_us, stage.clock.backoff_us(now).min(waited_us), held_us);
+        parent.add_usage(usage);
+        let Some(program) = &mut parent.program else { return };
+        program.stages.remove(&(part.round, part.role));
+        program.program.end(&EndedPart { part, spec: stage.record.spec.clone(), outcome, lane_us });
+        self.tell_reflecting(part.of, effects);
+        match self.jobs.get(&part.of).map(|parent| parent.state.clone()) {
+            Some(State::Ceasing(ending)) => self.cease(part.of, ending, now, effects),
+            _ => self.advance(part.of, now, effects),
+        }
+    }
+
+    /// Tells the stages of a job that is to end to do so.
+    pub(crate) fn end_stages(&mut self, id: JobId, ending: Ending, now: Time, effects: &mut VecDeque<Effect>) {
+        let stages = self.jobs.get(&id).and_then(|job| job.program.as_ref()).map(|program| program.stages().collect());
+        let stages: Vec<JobId> = stages.unwrap_or_default();
+        for stage in stages {
+            self.apply(stage, &Event::End(ending), now, effects);
+        }
+        self.cease(id, ending, now, effects);
+    }
+
+    /// Ends a job that was told to end, if its stages have.
+    fn cease(&mut self, id: JobId, ending: Ending, now: Time, effects: &mut VecDeque<Effect>) {
+        let Some(program) = self.jobs.get_mut(&id).and_then(|job| job.program.as_mut()) else { return };
+        if !program.stages.is_empty() {
+            return;
+        }
+        let outcome = match (program.fate.take(), program.program.give_up(&ending.outcome(), ReflectEnd::Ended)) {
+            (Some(fate), _) => fate,
+            (None, Next::Conclude(outcome, reflection)) => {
+                program.conclusion = Some(reflection);
+                outcome
+            }
+            (None, Next::Stages(_)) => ending.outcome(),
+        };
+        self.apply(id, &Event::Finished(outcome), now, effects);
+    }
+
+    /// Takes jobs of an earlier run back: those with programs first, then the others, their stages among them; then the
+    /// programs go on.
+    pub(crate) fn restore_all(&mut self, jobs: Vec<Unfinished>, now: Time, effects: &mut VecDeque<Effect>) {
+        let (programmed, others): (Vec<_>, Vec<_>) =
+            jobs.into_iter().partition(|job| job.record.spec.reflect.is_some() && job.record.part.is_none());
+        let programmed: Vec<(JobId, Option<Ending>)> =
+            programmed.into_iter().map(|job| (job.record.id, self.restore_programmed(job, now))).collect();
+        for job in others {
+            self.restore(job, now, effects);
+        }
+        for (id, ending) in programmed {
+            match ending {
+                Some(ending) => self.apply(id, &Event::End(ending), now, effects),
+                None => self.advance(id, now, effects),
+            }
+        }
+    }
+
+    /// Takes a job with a program back, as it was when the last of its stages ended; says whether it must end.
+    fn restore_programmed(&mut self, job: Unfinished, now: Time) -> Option<Ending> {
+        let ended = job.ended.clone();
+        let (mut job, fate, gone) = self.revive(job, State::Underway, now);
+        for ended in &ended {
+            job.clock.add(0, 0, ended.lane_us);
+        }
+        if let Some(program) = &mut job.program {
+            ended.iter().for_each(|ended| program.program.end(ended));
+            program.fate.clone_from(&fate);
+            if !ended.is_empty() {
+                job.queue_until = None;
+            }
+        }
+        self.insert(job);
+        // What it fails of is known; its stages are only to go.
+        (fate.is_some() || gone).then_some(Ending::Cancelled)
+    }
+
+    /// Whether the job that a restored stage belongs to is here to hear of its end; if so it knows of it from now on.
+    pub(crate) fn adopt(&mut self, stage: &mut Job, part: Part) -> bool {
+        let Some(parent) = self.jobs.get_mut(&part.of).filter(|parent| parent.state == State::Underway) else {
+            return false;
+        };
+        let Some(program) = &mut parent.program else { return false };
+        program.program.begin(part, &stage.record.spec);
+        program.stages.insert((part.round, part.role), stage.record.id);
+        stage.queue_until = parent.queue_until.take();
+        self.timers.clear(stage.queue_until, Timer::QueueTimeout(part.of));
+        true
+    }
+
+    /// The job that a client knows of: itself, or the one whose stage it is.
+    pub(crate) fn asked_for(&self, id: JobId) -> JobId {
+        self.jobs.get(&id).and_then(|job| job.record.part).map_or(id, |part| part.of)
+    }
+
+    /// Where a job with a program is.
+    pub(crate) fn reflecting(&self, job: &Job) -> JobState {
+        let Some(program) = &job.program else { return JobState::Queued { ahead: 0 } };
+        let (round, of) = program.program.round();
+        let image = program.stages.get(&(round, Role::Image)).and_then(|stage| self.jobs.get(stage));
+        let phase = program.program.checking().unwrap_or_else(|| match image.map(|image| (image, &image.state)) {
+            Some((image, State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing)) => {
+                Phase::Making { activity: image.activity, parked: false }
+            }
+            Some((image, State::Parked(_))) => Phase::Making { activity: image.activity, parked: true },
+            Some(_) | None => Phase::Waiting,
+        });
+        JobState::Reflecting { round, of, phase }
+    }
+
+    /// Tells whoever watches a job, or the job whose stage it is.
+    pub(crate) fn tell(&self, id: JobId, update: Update, effects: &mut VecDeque<Effect>) {
+        effects.push_back(Effect::Tell(id, update));
+        if let Some(part) = self.jobs.get(&id).and_then(|job| job.record.part)
+            && part.role == Role::Image
+        {
+            self.tell_reflecting(part.of, effects);
+        }
+    }
+
+    fn tell_reflecting(&self, id: JobId, effects: &mut VecDeque<Effect>) {
+        if let Some(job) = self.jobs.get(&id)
+            && let JobState::Reflecting { round, of, phase } = self.reflecting(job)
+        {
+            effects.push_back(Effect::Tell(id, Update::Reflecting { round, of, phase }));
+        }
+    }
+}

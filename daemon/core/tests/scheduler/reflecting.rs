@@ -1,0 +1,446 @@
+//! Jobs that check what they made and try again.
+
+use std::collections::BTreeMap;
+
+use gpusched_core::{Blame, Catalog, Class, Effect, EndedPart, Input, JobRecord, Quotas, Role, Scheduler, Unfinished};
+use gpusched_shared::{
+    Answer, BlobHash, BlobRef, Check, Claim, FailureKind, ImageSpec, JobId, JobSpec, JobState, Outcome, Phase, Quota,
+    Reflect, ReflectEnd, Reflection, Rejection, Size, Task, TaskKind, TimeLimit, Update, Usage, Verdict,
+};
+use proptest::prelude::*;
+
+use crate::shell::{ANN, Shell, heavy_and_light, model, paint, usage};
+
+const SIZE: Size = Size { width: 8, height: 8 };
+
+fn shell() -> Shell {
+    let plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 2));
+    Shell::new(plan, vec![model("m", 0, 0)])
+}
+
+fn check(question: &str) -> Check {
+    Check { question: question.to_owned(), answer: "yes".to_owned(), claim: Claim::Given }
+}
+
+/// Two checks, and so many rounds.
+fn reflecting(rounds: u8) -> JobSpec {
+    let checks = vec![check("a?"), check("b?")];
+    let reflect = Reflect { rounds: Some(rounds), checks, judge: Some("m".to_owned()), ..Reflect::default() };
+    let image =
+        ImageSpec { seed: Some(7), steps: Some(4), size: Some(SIZE), guidance: Some(1.0), ..ImageSpec::new("x") };
+    JobSpec { reflect: Some(reflect), task: Task::Txt2Img(image), ..paint("m", 4) }
+}
+
+fn changed(spec: JobSpec, change: impl FnOnce(&mut Reflect)) -> JobSpec {
+    let mut reflect = spec.reflect.clone().expect("it reflects");
+    change(&mut reflect);
+    JobSpec { reflect: Some(reflect), ..spec }
+}
+
+/// The picture that a stage makes: a seed, a picture.
+fn picture(seed: u64) -> Outcome {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&seed.to_le_bytes());
+    Outcome::Image { blob: BlobRef { hash: BlobHash(hash), bytes: 1 }, size: SIZE, truncated_tokens: 0 }
+}
+
+fn says(label: &str, score: f32) -> Outcome {
+    Outcome::Answers(vec![Answer { label: label.to_owned(), score }])
+}
+
+impl Shell {
+    /// The lane makes the picture of the stage that is on it.
+    fn make(&mut self) -> u64 {
+        let stage = self.on_lane(|spec| spec.task.kind() == TaskKind::Txt2Img);
+        let Task::Txt2Img(image) = self.spec(stage).task else { unreachable!("it makes a picture") };
+        let seed = image.seed.expect("nothing is left open");
+        self.start(stage);
+        self.pass_ms(100);
+        self.lanes.remove(&stage);
+        self.input(Input::Made(stage, usage(1)));
+        self.input(Input::Stored(stage, picture(seed)));
+        seed
+    }
+
+    /// A lane answers a check.
+    fn answer(&mut self, question: &str, label: &str, score: f32) {
+        let stage = self.on_lane(|spec| spec.task.text() == question);
+        self.start(stage);
+        self.pass_ms(10);
+        self.finish_with(stage, says(label, score), Usage::default());
+    }
+
+    fn on_lane(&self, which: impl Fn(&JobSpec) -> bool) -> JobId {
+        self.running().into_iter().find(|id| which(&self.spec(*id))).expect("a lane has it")
+    }
+
+    fn spec(&self, id: JobId) -> JobSpec {
+        self.scheduler.view(id, self.now).expect("it is there").spec
+    }
+
+    /// What a job came to.
+    fn concluded(&mut self, job: JobId) -> (Outcome, Reflection) {
+        let found = self.take_effects().into_iter().find_map(|effect| match effect {
+            Effect::Conclude { job: id, outcome, reflection, .. } if id == job => Some((outcome, reflection)),
+            _ => None,
+        });
+        let (outcome, reflection) = found.expect("it has ended");
+        (outcome, *reflection.expect("it reflects"))
+    }
+}
+
+#[test]
+fn a_picture_that_passes_is_the_first() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, reflecting(4));
+    let seed = shell.make();
+    assert_eq!(shell.running().len(), 2, "checks run side by side");
+    assert_eq!(seed, 7, "the first picture is the one that was asked for");
+    shell.answer("a?", "yes", 0.9);
+    let state = shell.scheduler.view(job, shell.now).expect("it is there").state;
+    let phase = Phase::Checking { done: 1, of: 2 };
+    assert_eq!(state, JobState::Reflecting { round: 1, of: 4, phase });
+    shell.answer("b?", "YES", 0.8);
+    let (outcome, reflection) = shell.concluded(job);
+    assert_eq!(outcome, picture(7));
+    assert_eq!(
+        (reflection.best, reflection.verdict, reflection.end),
+        (Some(1), Some(Verdict::Pass), Some(ReflectEnd::Passed))
+    );
+    let round = &reflection.rounds[0];
+    // The second check's lane was given to it when the first one's was, and began 10 ms later.
+    assert_eq!((round.image_us, round.check_us, round.checks.len()), (100_000, 30_000, 2));
+    assert!((round.score - (0.9f32 * 0.8).sqrt()).abs() < 1e-6);
+    assert!(shell.scheduler.is_idle() && shell.running().is_empty());
+}
+
+#[test]
+fn a_picture_that_fails_is_made_again_and_the_best_is_kept() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, reflecting(3));
+    let mut seeds = Vec::new();
+    for (label, score) in [("no", 0.6), ("yes", 0.4), ("no", 0.9)] {
+        seeds.push(shell.make());
+        shell.answer("a?", "yes", 0.9);
+        shell.answer("b?", label, score);
+    }
+    let (outcome, reflection) = shell.concluded(job);
+    assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2]);
+    assert_eq!(outcome, picture(seeds[1]), "an unsure yes is nearer than a no");
+    assert_eq!(
+        (reflection.best, reflection.verdict, reflection.end),
+        (Some(2), Some(Verdict::Fail), Some(ReflectEnd::Rounds))
+    );
+    let passed: Vec<bool> = reflection.rounds.iter().map(|round| round.checks[1].passed).collect();
+    assert_eq!(passed, [false; 3], "a yes below the confidence does not pass");
+}
+
+#[test]
+fn a_round_goes_before_what_came_later() {
+    let mut shell = shell();
+    let (first, second) = (shell.submit(ANN, reflecting(2)), shell.submit(ANN, reflecting(2)));
+    let third = shell.submit(ANN, paint("m", 4));
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        order.push(shell.scheduler.lanes()[0].job.expect("the lane is busy"));
+        shell.make();
+        if order.len() == 1 {
+            shell.answer("a?", "no", 1.0);
+            shell.answer("b?", "no", 1.0);
+        }
+    }
+    order.push(shell.scheduler.lanes()[0].job.expect("the lane is busy"));
+    assert_eq!(order, [first, second, first], "its second round was not there when the second job got the lane");
+    assert_ne!(order[2], third);
+}
+
+#[test]
+fn a_strict_job_fails_with_its_pictures_on_record() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, changed(reflecting(1), |reflect| reflect.strict = true));
+    shell.make();
+    shell.answer("a?", "no", 1.0);
+    shell.answer("b?", "yes", 1.0);
+    let (outcome, reflection) = shell.concluded(job);
+    let Outcome::Failed { kind: FailureKind::ChecksFailed, message } = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains(r#""a?" was answered "no", not "yes""#), "{message}");
+    assert!(reflection.rounds[0].image.is_some());
+}
+
+#[test]
+fn no_round_is_begun_once_the_lane_time_is_used() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, changed(reflecting(8), |reflect| reflect.lane_ms = Some(200)));
+    for _ in 0..2 {
+        shell.make();
+        shell.answer("a?", "no", 1.0);
+        shell.answer("b?", "no", 1.0);
+    }
+    let (_, reflection) = shell.concluded(job);
+    assert_eq!((reflection.rounds.len(), reflection.end), (2, Some(ReflectEnd::LaneTime)));
+}
+
+#[test]
+fn without_a_judge_there_is_no_second_picture() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, changed(reflecting(4), |reflect| reflect.judge = Some("gone".to_owned())));
+    shell.make();
+    let (outcome, reflection) = shell.concluded(job);
+    assert_eq!(outcome, picture(7));
+    assert_eq!((reflection.verdict, reflection.end), (Some(Verdict::Fail), Some(ReflectEnd::Unchecked)));
+}
+
+#[test]
+fn a_deadline_gives_the_best_so_far() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, JobSpec { deadline_ms: Some(150), ..reflecting(4) });
+    let seed = shell.make();
+    shell.answer("a?", "no", 1.0);
+    shell.answer("b?", "yes", 1.0);
+    let stage = shell.running()[0];
+    shell.start(stage);
+    shell.take_effects();
+    shell.pass_ms(100);
+    assert_eq!(shell.take_stopped(), [stage]);
+    shell.interrupt(stage);
+    let (outcome, reflection) = shell.concluded(job);
+    assert_eq!((outcome, reflection.end), (picture(seed), Some(ReflectEnd::Ended)));
+
+    let job = shell.submit(ANN, JobSpec { deadline_ms: Some(50), ..reflecting(4) });
+    let stage = shell.running()[0];
+    shell.pass_ms(50);
+    shell.interrupt(stage);
+    assert_eq!(shell.concluded(job).0, Outcome::Expired { limit: TimeLimit::Deadline });
+}
+
+#[test]
+fn a_cancelled_job_takes_its_stages_with_it() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, reflecting(4));
+    shell.make();
+    let checks = shell.running();
+    shell.start(checks[0]);
+    shell.take_effects();
+    shell.input(Input::Cancel(job));
+    shell.interrupt(checks[0]);
+    assert!(!shell.outcomes.contains_key(&job), "a stage is still on a lane");
+    shell.interrupt(checks[1]);
+    let (outcome, reflection) = shell.concluded(job);
+    assert_eq!((outcome, reflection.end), (Outcome::Cancelled, Some(ReflectEnd::Ended)));
+    assert!(shell.running().is_empty() && shell.scheduler.is_idle());
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_job_with_it() {
+    let mut shell = shell();
+    let job = shell.submit_attached(ANN, reflecting(4));
+    let stage = shell.running()[0];
+    shell.input(Input::SessionClosed(shell.session));
+    shell.interrupt(stage);
+    assert_eq!(shell.outcomes[&job], Outcome::Cancelled);
+}
+
+#[test]
+fn stages_take_no_place_and_are_not_listed() {
+    let plan = heavy_and_light(Class { queue_limit: 1, ..Class::new("heavy", 1) }, Class::new("light", 2));
+    let mut shell = Shell::new(plan, vec![model("m", 0, 0)]);
+    let job = shell.submit(ANN, reflecting(4));
+    assert_eq!(shell.scheduler.live().map(|(id, _)| id).collect::<Vec<_>>(), [job]);
+    let refused = shell.try_submit(ANN, reflecting(4));
+    assert!(matches!(refused, Err(Rejection::QueueFull { .. })), "it keeps its place: {refused:?}");
+    let lane = &shell.scheduler.lanes()[0];
+    assert_eq!(lane.job, Some(job), "its owner knows of no stage");
+    let told = shell.take_told(job);
+    assert!(told.is_empty() || told.iter().all(|update| matches!(update, Update::Reflecting { round: 1, of: 4, .. })));
+    for question in ["a?", "b?"] {
+        if question == "a?" {
+            shell.make();
+        }
+        shell.answer(question, "yes", 1.0);
+    }
+    shell.submit(ANN, reflecting(4));
+}
+
+#[test]
+fn a_uid_may_have_so_many_of_them() {
+    let mut plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 2));
+    plan.quotas = Quotas { queued_per_uid: 1, ..Quotas::default() };
+    let mut shell = Shell::new(plan, vec![model("m", 0, 0)]);
+    shell.submit(ANN, reflecting(4));
+    let refused = shell.try_submit(ANN, reflecting(4));
+    assert_eq!(refused, Err(Rejection::QuotaExceeded { quota: Quota::QueuedPerUid, limit: 1 }));
+}
+
+#[test]
+fn priority_is_that_of_the_job() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, reflecting(4));
+    shell.input(Input::SetPriority(job, 9));
+    shell.make();
+    assert!(shell.running().iter().all(|check| shell.spec(*check).priority == 9));
+}
+
+#[test]
+fn an_engine_that_dies_costs_a_stage_an_attempt() {
+    let mut shell = shell();
+    let job = shell.submit(ANN, reflecting(4));
+    let stage = shell.running()[0];
+    shell.start(stage);
+    shell.lanes.clear();
+    shell.input(Input::EngineLost(Blame::Nobody));
+    shell.input(Input::EngineReady);
+    assert_eq!(shell.running(), [stage]);
+    shell.make();
+    shell.answer("a?", "yes", 1.0);
+    shell.answer("b?", "yes", 1.0);
+    assert_eq!(shell.concluded(job).0, picture(7));
+}
+
+/// What a journal holds of a job.
+#[derive(Clone)]
+struct Row {
+    record: JobRecord,
+    outcome: Option<(Outcome, u64)>,
+}
+
+/// A scheduler over a journal that commits only when it is told to, an engine of which each stage ends at once, and a judge
+/// whose answers depend on the picture and the question alone.
+struct World {
+    scheduler: Scheduler,
+    rows: BTreeMap<JobId, Row>,
+    writes: Vec<Effect>,
+    lanes: Vec<(JobId, JobSpec)>,
+    reflections: BTreeMap<JobId, Reflection>,
+    noise: u64,
+}
+
+impl World {
+    fn new(noise: u64) -> Self {
+        Self {
+            scheduler: fresh(JobId(1)),
+            rows: BTreeMap::new(),
+            writes: Vec::new(),
+            lanes: Vec::new(),
+            reflections: BTreeMap::new(),
+            noise,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        for effect in self.scheduler.handle(input, gpusched_core::Time(0)) {
+            match effect {
+                Effect::Record(_) | Effect::Conclude { .. } => self.writes.push(effect),
+                Effect::Launch { job, record, .. } => self.lanes.push((job, record.spec.clone())),
+                _ => {}
+            }
+        }
+        assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
+    }
+
+    /// One thing happens: the journal commits its oldest entry, or a lane ends a stage. False if nothing is left to happen.
+    fn step(&mut self, lanes_first: bool) -> bool {
+        if !self.lanes.is_empty() && (lanes_first || self.writes.is_empty()) {
+            let (job, spec) = self.lanes.remove(0);
+            self.input(Input::Started(job));
+            match &spec.task {
+                Task::Txt2Img(image) => {
+                    self.input(Input::Made(job, Usage::default()));
+                    self.input(Input::Stored(job, picture(image.seed.unwrap_or(0))));
+                }
+                _ => {
+                    let sure = gpusched_shared::mix::mix(self.noise ^ hash(&spec)) % 100;
+                    let label = if sure < 40 { "no" } else { "yes" };
+                    self.input(Input::Finished(job, says(label, 0.5 + sure as f32 / 200.0), Usage::default()));
+                }
+            }
+            return true;
+        }
+        if self.writes.is_empty() {
+            return false;
+        }
+        match self.writes.remove(0) {
+            Effect::Record(record) => {
+                let (id, part) = (record.id, record.part);
+                let same = |row: &Row| part.is_some() && row.record.part == part;
+                assert!(!self.rows.values().any(same), "{part:?} is on record once");
+                assert!(self.rows.insert(id, Row { record: (*record).clone(), outcome: None }).is_none());
+                self.input(Input::Recorded(id));
+            }
+            Effect::Conclude { job, outcome, run_us, reflection, .. } => {
+                let row = self.rows.get_mut(&job).expect("it is on record");
+                assert_eq!(row.outcome.replace((outcome, run_us)), None, "job {job} ends once");
+                self.reflections.extend(reflection.map(|reflection| (job, *reflection)));
+                self.input(Input::Concluded(job));
+            }
+            other => unreachable!("{other:?} is not written"),
+        }
+        true
+    }
+
+    /// The daemon dies, and another takes up what is on record.
+    fn die(&mut self) {
+        let next = self.rows.keys().last().map_or(1, |id| id.0 + 1);
+        self.scheduler = fresh(JobId(next));
+        self.writes.clear();
+        self.lanes.clear();
+        let unfinished = self.rows.values().filter(|row| row.outcome.is_none()).map(|row| {
+            let ended = self.rows.values().filter_map(|other| {
+                let part = other.record.part.filter(|part| part.of == row.record.id)?;
+                let (outcome, lane_us) = other.outcome.clone()?;
+                Some(EndedPart { part, spec: other.record.spec.clone(), outcome, lane_us })
+            });
+            let (record, ended) = (row.record.clone(), ended.collect());
+            Unfinished { record, age_ms: 0, retry_in_ms: None, ended, damage: None }
+        });
+        let unfinished = unfinished.collect();
+        self.input(Input::Restore(unfinished));
+    }
+
+    fn submit(&mut self, spec: JobSpec) {
+        let (ticket, session) = (gpusched_core::Ticket(1), gpusched_core::SessionId(1));
+        let (pictures, key, boot) = (Vec::new(), None, None);
+        self.input(Input::Submit { ticket, uid: ANN, session, spec, pictures, attached: false, key, unix_ms: 0, boot });
+    }
+}
+
+fn fresh(next: JobId) -> Scheduler {
+    let plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 2));
+    Scheduler::new(plan, Catalog::new(vec![model("m", 0, 0)]), next)
+}
+
+/// What a question is about: the judge has no other way to know the picture than the order of rounds, so its text serves.
+fn hash(spec: &JobSpec) -> u64 {
+    spec.task.text().bytes().fold(17, |hash, byte| hash * 31 + u64::from(byte))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_daemon_that_dies_goes_on_at_its_round(noise: u64, steps in proptest::collection::vec(0u8..8, 1..200)) {
+        let mut world = World::new(noise);
+        world.submit(reflecting(3));
+        world.submit(reflecting(2));
+        while world.step(false) && world.rows.len() < 2 {}
+        for step in steps {
+            match step {
+                0 => world.die(),
+                step => drop(world.step(step % 2 == 0)),
+            }
+        }
+        while world.step(false) {}
+        for job in [JobId(1), JobId(2)] {
+            let row = &world.rows[&job];
+            prop_assert!(matches!(row.outcome, Some((Outcome::Image { .. }, _))), "{:?}", row.outcome);
+            let stages = |role: fn(Role) -> bool| world.rows.values().filter(|row| {
+                row.record.part.is_some_and(|part| part.of == job && role(part.role)) && row.outcome.is_some()
+            }).count();
+            let reflection = &world.reflections[&job];
+            let checks: usize = reflection.rounds.iter().map(|round| round.checks.len()).sum();
+            prop_assert_eq!(stages(|role| role == Role::Image), reflection.rounds.len(), "each round is there once");
+            prop_assert_eq!(stages(|role| role != Role::Image), checks);
+        }
+        prop_assert!(world.scheduler.is_idle());
+        prop_assert!(world.rows.values().all(|row| row.outcome.is_some()));
+    }
+}
