@@ -40,8 +40,10 @@ fn some_seeds_are_good() {
         let picture = Picture::decode(&read(&format!("pictures/{name}")), 1 << 20);
         assert!(picture.is_ok(), "{name}: {picture:?}");
     }
-    let row = feed::row(std::str::from_utf8(&read("rows/hand-made")).expect("text"));
-    assert!(row::view(&row).is_ok(), "{:?}", row::view(&row));
+    for name in ["rows/hand-made", "rows/stage"] {
+        let row = feed::row(std::str::from_utf8(&read(name)).expect("text"));
+        assert!(row::view(&row).is_ok(), "{name}: {:?}", row::view(&row));
+    }
 }
 
 #[test]

@@ -146,12 +146,12 @@ pub fn tokenizer(bytes: &[u8]) {
     }
 }
 
-/// A row of the journal: numbers on the first line, then the texts, a line each.
+/// A row of the journal: numbers on the first line, then the texts, a line each; `-` is none.
 pub fn row(text: &str) -> JobRow {
     let mut lines = text.split('\n');
     let mut numbers = lines.next().unwrap_or_default().split(' ').map(|number| number.parse().ok());
     let mut number = || numbers.next().flatten();
-    let mut line = || lines.next().map(str::to_owned);
+    let mut line = || lines.next().filter(|line| *line != "-").map(str::to_owned);
     JobRow {
         id: number().unwrap_or(0),
         uid: number().unwrap_or(0),
@@ -161,9 +161,12 @@ pub fn row(text: &str) -> JobRow {
         retry_at_unix_ms: number(),
         wait_us: number(),
         run_us: number(),
+        parent: number(),
         record: line().unwrap_or_default(),
         outcome: line(),
         usage: line(),
+        part: line(),
+        reflection: line(),
     }
 }
 
@@ -180,8 +183,11 @@ pub fn rows(bytes: &[u8]) {
     if let Ok(view) = row::view(&row) {
         assert!(codec::encode(&Response::Job(view)).is_ok());
     }
+    if let Ok(ended) = row::ended_part(&row) {
+        assert!(i64::try_from(ended.part.of.0).ok() == row.parent);
+    }
     // The other columns that are not numbers.
-    for text in text.split('\n').skip(4) {
+    for text in text.split('\n').skip(6) {
         let _ = row::attempt_end(row.id, text);
         let _ = row::hash(row.id, text);
     }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::{
-    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, StatusView, Update,
+    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
+    StatusView, Update,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -130,6 +131,22 @@ impl Client {
         self.runtime.block_on(self.client.fetch_bytes(job))
     }
 
+    /// See [`crate::Client::fetch_round`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch_round(&self, job: JobId, round: u8) -> Result<(BlobRef, File), Error> {
+        self.runtime.block_on(self.client.fetch_round(job, round))
+    }
+
+    /// See [`crate::Client::fetch_round_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fetch_round_bytes(&self, job: JobId, round: u8) -> Result<Vec<u8>, Error> {
+        self.runtime.block_on(self.client.fetch_round_bytes(job, round))
+    }
+
     /// See [`crate::Client::cancel`].
     ///
     /// # Errors
@@ -176,6 +193,14 @@ impl Client {
     /// As there.
     pub fn history(&self, job: JobId) -> Result<Vec<AttemptView>, Error> {
         self.runtime.block_on(self.client.history(job))
+    }
+
+    /// See [`crate::Client::quality`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn quality(&self, since_unix_ms: u64, window: u32, points: u32) -> Result<QualityView, Error> {
+        self.runtime.block_on(self.client.quality(since_unix_ms, window, points))
     }
 
     /// See [`crate::Client::queue`].

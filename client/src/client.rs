@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use gpusched_shared::spec::check_key;
 use gpusched_shared::{
-    AttemptView, BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, Request, Response,
-    RouteView, StatusView, Update,
+    AttemptView, BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, Request,
+    Response, RouteView, StatusView, Update,
 };
 
 use crate::attachment::Picture;
@@ -142,7 +142,10 @@ impl Client {
         while let Some(update) = watch.next().await? {
             match update {
                 Update::Done(view) => return Ok(view),
-                Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } => {}
+                Update::Queued { .. }
+                | Update::Running { .. }
+                | Update::BackingOff { .. }
+                | Update::Reflecting { .. } => {}
             }
         }
         Err(Error::Disconnected)
@@ -153,7 +156,19 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] if the job has none.
     pub async fn fetch(&self, job: JobId) -> Result<(BlobRef, File), Error> {
-        let Reply { response, descriptor } = self.connection.call(&Request::Fetch(job), Vec::new()).await?;
+        self.file(job, None).await
+    }
+
+    /// As [`fetch`](Self::fetch), of the picture of one round, from 1, of a job that reflects; the job may still be at it.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is none.
+    pub async fn fetch_round(&self, job: JobId, round: u8) -> Result<(BlobRef, File), Error> {
+        self.file(job, Some(round)).await
+    }
+
+    async fn file(&self, job: JobId, round: Option<u8>) -> Result<(BlobRef, File), Error> {
+        let Reply { response, descriptor } = self.connection.call(&Request::Fetch { job, round }, Vec::new()).await?;
         match (response, descriptor) {
             (Response::File(blob), Some(descriptor)) => Ok((blob, descriptor.into())),
             (Response::File(_), None) => Err(Error::Protocol("File came without its descriptor".to_owned())),
@@ -166,7 +181,19 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] if the job has none, [`Error::Damaged`] if they are not those the daemon stored.
     pub async fn fetch_bytes(&self, job: JobId) -> Result<Vec<u8>, Error> {
-        let (blob, file) = self.fetch(job).await?;
+        self.bytes(job, None).await
+    }
+
+    /// As [`fetch_bytes`](Self::fetch_bytes), of the picture of one round, from 1, of a job that reflects.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fetch_round_bytes(&self, job: JobId, round: u8) -> Result<Vec<u8>, Error> {
+        self.bytes(job, Some(round)).await
+    }
+
+    async fn bytes(&self, job: JobId, round: Option<u8>) -> Result<Vec<u8>, Error> {
+        let (blob, file) = self.file(job, round).await?;
         let read = move || -> io::Result<_> {
             let mut bytes = Vec::new();
             // One byte more than promised is enough to see that it is another file.
@@ -231,6 +258,19 @@ impl Client {
         let response = self.connection.call(&Request::History(job), Vec::new()).await?.response;
         let Response::History(attempts) = response else { return Err(unexpected(&response)) };
         Ok(attempts)
+    }
+
+    /// How well pictures show what was asked for, by their judge: over everyone's reflecting jobs that ended at or after
+    /// `since_unix_ms` (milliseconds since the Unix epoch); the last `window` of them by themselves; and as a trend of at
+    /// most `points` points, which may be [`MAX_POINTS`](gpusched_shared::quality::MAX_POINTS).
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if that is too many points.
+    pub async fn quality(&self, since_unix_ms: u64, window: u32, points: u32) -> Result<QualityView, Error> {
+        let request = Request::Quality { since_unix_ms, window, points };
+        let response = self.connection.call(&request, Vec::new()).await?.response;
+        let Response::Quality(quality) = response else { return Err(unexpected(&response)) };
+        Ok(quality)
     }
 
     /// The jobs on lanes and those that wait, class by class in the order in which they are likely to start; the first few

@@ -123,6 +123,7 @@ pub(crate) fn unexpected(response: &Response) -> Error {
         Response::Queue(_) => "Queue",
         Response::Route(_) => "Route",
         Response::History(_) => "History",
+        Response::Quality(_) => "Quality",
     };
     Error::Protocol(format!("{what} does not answer this request"))
 }
@@ -169,7 +170,8 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Err
         | Response::Explanation(_)
         | Response::Queue(_)
         | Response::Route(_)
-        | Response::History(_)) => Err(unexpected(&other)),
+        | Response::History(_)
+        | Response::Quality(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -210,7 +212,9 @@ impl Calls {
     /// Brings a reply to its caller. One that nobody waits for is dropped, and its descriptor closed.
     fn deliver(&self, id: RequestId, reply: Reply) {
         let more = match &reply.response {
-            Response::Update(Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. }) => true,
+            Response::Update(
+                Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } | Update::Reflecting { .. },
+            ) => true,
             Response::Update(Update::Done(_))
             | Response::Welcome { .. }
             | Response::Rejected(_)
@@ -222,7 +226,8 @@ impl Calls {
             | Response::Explanation(_)
             | Response::Queue(_)
             | Response::Route(_)
-            | Response::History(_) => false,
+            | Response::History(_)
+            | Response::Quality(_) => false,
         };
         let mut state = self.state();
         if more {
@@ -273,7 +278,8 @@ async fn read(mut reader: Reader, calls: &Calls) -> End {
             | Response::Explanation(_)
             | Response::Queue(_)
             | Response::Route(_)
-            | Response::History(_) => None,
+            | Response::History(_)
+            | Response::Quality(_) => None,
         };
         calls.deliver(frame.id, Reply { response, descriptor });
     }

@@ -41,8 +41,9 @@ pub use client::{Client, Watch};
 pub use error::Error;
 pub use gpusched_shared as shared;
 pub use gpusched_shared::{
-    Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Explanation, FailureKind, ImageSpec, JobId, JobSpec, JobState,
-    JobView, Outcome, QueueView, Rejection, RouteView, Size, StatusView, Task, TimeLimit, Update, VqaSpec,
+    Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Explanation, FailureKind, ImageSpec, JobId, JobSpec,
+    JobState, JobView, Outcome, QualityView, QueueView, Reflect, Reflection, Rejection, RouteView, Size, StatusView,
+    Task, TimeLimit, Update, Verdict, VqaSpec,
 };
 pub use path::default_socket;
 pub use reconnect::Reconnect;

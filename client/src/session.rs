@@ -211,7 +211,10 @@ impl Job {
         while let Some(update) = self.next().await? {
             match update {
                 Update::Done(view) => return Ok(view),
-                Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } => {}
+                Update::Queued { .. }
+                | Update::Running { .. }
+                | Update::BackingOff { .. }
+                | Update::Reflecting { .. } => {}
             }
         }
         // It was told before.

@@ -2,15 +2,17 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use gpusched_client::{JobSpec, txt2img, vqa};
+//! use gpusched_client::{Check, JobSpec, Reflect, txt2img, vqa};
 //!
 //! let picture: JobSpec = txt2img("a red circle").steps(20).seed(1).size(256, 256).into();
+//! let checks = vec![Check::new("is there a red circle?", "yes"), Check::new("how many shapes are there?", "one")];
+//! let checked: JobSpec = txt2img("a red circle").reflect(Reflect { checks, ..Reflect::default() }).into();
 //! let question: JobSpec = vqa("what colour is it?").top(3).deadline(Duration::from_secs(30)).into();
 //! ```
 
 use std::time::Duration;
 
-use gpusched_shared::{ImageSpec, JobSpec, Size, Task, VqaSpec};
+use gpusched_shared::{ImageSpec, JobSpec, Reflect, Size, Task, VqaSpec};
 
 /// A picture from a prompt.
 pub fn txt2img(prompt: impl Into<String>) -> ImageJob {
@@ -43,6 +45,7 @@ pub struct Job<T> {
     deadline: Option<Duration>,
     queue_timeout: Option<Duration>,
     run_timeout: Option<Duration>,
+    reflect: Option<Reflect>,
 }
 
 /// The task of a job that makes a picture.
@@ -58,7 +61,7 @@ pub struct Vqa(VqaSpec);
 
 impl<T> Job<T> {
     fn new(task: T) -> Self {
-        Self { task, model: None, priority: 0, deadline: None, queue_timeout: None, run_timeout: None }
+        Self { task, model: None, priority: 0, deadline: None, queue_timeout: None, run_timeout: None, reflect: None }
     }
 
     /// Which model does it.
@@ -116,6 +119,12 @@ impl ImageJob {
         self.task.spec.guidance = Some(guidance);
         self
     }
+
+    /// The daemon has what it made checked, and makes it again where it does not show what was asked for.
+    pub fn reflect(mut self, reflect: Reflect) -> Self {
+        self.reflect = Some(reflect);
+        self
+    }
 }
 
 impl VqaJob {
@@ -147,6 +156,7 @@ impl<T: Into<Task>> From<Job<T>> for JobSpec {
             deadline_ms: job.deadline.map(milliseconds),
             queue_timeout_ms: job.queue_timeout.map(milliseconds),
             run_timeout_ms: job.run_timeout.map(milliseconds),
+            reflect: job.reflect,
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use daemon::{Daemon, connected, done, queued, view, welcome, working};
 use gpusched_client::shared::frame::MAX_RESPONSE;
-use gpusched_client::shared::{Request, Response};
+use gpusched_client::shared::{Phase, Request, Response};
 use gpusched_client::{
-    Answer, BlobHash, BlobRef, Client, Error, Explanation, JobId, JobState, Outcome, Picture, Rejection, Retry,
-    RouteView, TimeLimit, Update, blocking, img2img, txt2img, vqa,
+    Answer, BlobHash, BlobRef, Client, Error, Explanation, JobId, JobState, Outcome, Picture, Reflect, Rejection,
+    Retry, RouteView, TimeLimit, Update, blocking, img2img, txt2img, vqa,
 };
 
 fn file_of(bytes: &[u8]) -> OwnedFd {
@@ -273,14 +273,18 @@ async fn fetching_passes_a_descriptor() {
     let (_daemon, client, mut peer) = connected().await;
     let blob = BlobRef { hash: BlobHash::of(b"picture"), bytes: 7 };
     let give = async {
-        let id = peer.expect(Request::Fetch(JobId(1))).await;
+        let id = peer.expect(Request::Fetch { job: JobId(1), round: None }).await;
         peer.say_with(id, Response::File(blob), file_of(b"picture")).await;
-        let id = peer.expect(Request::Fetch(JobId(1))).await;
+        let id = peer.expect(Request::Fetch { job: JobId(1), round: None }).await;
         peer.say_with(id, Response::File(blob), file_of(b"picture")).await;
-        let id = peer.expect(Request::Fetch(JobId(2))).await;
+        let id = peer.expect(Request::Fetch { job: JobId(2), round: None }).await;
         peer.say_with(id, Response::File(blob), file_of(b"another")).await;
-        let id = peer.expect(Request::Fetch(JobId(3))).await;
+        let id = peer.expect(Request::Fetch { job: JobId(3), round: None }).await;
         peer.say(id, Response::File(blob)).await;
+        for _ in 0..2 {
+            let id = peer.expect(Request::Fetch { job: JobId(4), round: Some(2) }).await;
+            peer.say_with(id, Response::File(blob), file_of(b"picture")).await;
+        }
     };
     let get = async {
         let (got, mut file) = client.fetch(JobId(1)).await.expect("fetched");
@@ -290,8 +294,37 @@ async fn fetching_passes_a_descriptor() {
         assert_eq!(client.fetch_bytes(JobId(1)).await.expect("fetched"), b"picture");
         assert!(matches!(client.fetch_bytes(JobId(2)).await, Err(Error::Damaged { job: JobId(2) })));
         assert!(matches!(client.fetch(JobId(3)).await, Err(Error::Protocol(_))));
+        assert_eq!(client.fetch_round(JobId(4), 2).await.expect("fetched").0, blob);
+        assert_eq!(client.fetch_round_bytes(JobId(4), 2).await.expect("fetched"), b"picture");
     };
     tokio::join!(get, give);
+}
+
+#[tokio::test]
+async fn rounds_are_news_and_not_the_end() {
+    let (_daemon, client, mut peer) = connected().await;
+    let update = Update::Reflecting { round: 1, of: 4, phase: Phase::Checking { done: 0, of: 5 } };
+    let reflect = Reflect { rounds: Some(4), ..Reflect::default() };
+    let tell = async {
+        let (id, request) = peer.request().await;
+        let Request::Submit { spec, .. } = request else { panic!("{request:?}") };
+        assert_eq!(spec.reflect.as_ref(), Some(&reflect));
+        peer.say(id, Response::Accepted(JobId(7))).await;
+        for _ in 0..2 {
+            let id = peer.expect(Request::Watch(JobId(7))).await;
+            peer.say(id, Response::Update(update.clone())).await;
+            peer.say(id, done(7, Outcome::Cancelled)).await;
+        }
+    };
+    let hear = async {
+        let spec = txt2img("a red circle").reflect(reflect.clone());
+        let job = client.submit(spec, Vec::new(), true).await.expect("accepted");
+        let mut watch = client.watch(job).await.expect("watched");
+        assert_eq!(watch.next().await.expect("news"), Some(update.clone()));
+        assert!(matches!(watch.next().await, Ok(Some(Update::Done(_)))));
+        assert_eq!(client.wait(job).await.expect("ended").id, job);
+    };
+    tokio::join!(hear, tell);
 }
 
 #[tokio::test]

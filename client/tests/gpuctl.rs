@@ -58,7 +58,7 @@ async fn a_picture_becomes_a_file_that_names_its_job() {
     peer.say(watch, working(1, 1)).await;
     let size = Size { width: 1, height: 1 };
     peer.say(watch, done(7, Outcome::Image { blob, size, truncated_tokens: 2 })).await;
-    let fetch = peer.expect(Request::Fetch(JobId(7))).await;
+    let fetch = peer.expect(Request::Fetch { job: JobId(7), round: None }).await;
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(png).expect("written");
     file.rewind().expect("rewound");

@@ -63,3 +63,15 @@ def find(picture):
 def shows(picture, shapes):
     """True if the picture shows exactly these kinds in these colours and nothing else."""
     return sorted((f.color, str(f.kind)) for f in find(picture)) == sorted((s.color, s.kind) for s in shapes)
+
+
+def stand(found, a, b, wanted, margin=4.0, slack=16.0):
+    """True if what is found in colour `a` lies `wanted` ("left", ...) of what is found in colour `b`: more than `margin`
+    pixels that way from centre to centre, and less than `slack` across.
+    """
+    at = {f.color: f for f in found}
+    if a not in at or b not in at:
+        return False
+    dx, dy = at[a].x - at[b].x, at[a].y - at[b].y
+    along, across = {"left": (-dx, dy), "right": (dx, dy), "above": (-dy, dx), "below": (dy, dx)}[wanted]
+    return along > margin and abs(across) < slack

@@ -30,9 +30,7 @@ pub use id::{JobId, RequestId, Uid};
 pub use model::{Declared, ModelInfo};
 pub use outcome::{Answer, FailureKind, OutOfMemory, Outcome, TimeLimit};
 pub use quality::{ModelSuccess, QualityView, Success, TrendPoint};
-pub use reflect::{
-    Check, Checked, Claim, Phase, Reflect, ReflectEnd, Reflection, Round, RoundImage, Verdict,
-};
+pub use reflect::{Check, Checked, Claim, Phase, Reflect, ReflectEnd, Reflection, Round, RoundImage, Verdict};
 pub use rejection::{Quota, Rejection};
 pub use request::Request;
 pub use response::Response;

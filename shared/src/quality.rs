@@ -85,3 +85,24 @@ impl Success {
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_jobs_and_none_of_none() {
+        let one = Success { jobs: 4, first_passed: 1, passed: 3, rounds: 7, checks: 21, image_us: 10, check_us: 2 };
+        assert_eq!((one.first_rate(), one.rate()), (Some(0.25), Some(0.75)));
+        assert_eq!((Success::default().first_rate(), Success::default().rate()), (None, None));
+    }
+
+    #[test]
+    fn adding_adds_everything() {
+        let one = Success { jobs: 1, first_passed: 2, passed: 3, rounds: 4, checks: 5, image_us: 6, check_us: 7 };
+        let mut sum = one;
+        sum.add(&one);
+        let twice = Success { jobs: 2, first_passed: 4, passed: 6, rounds: 8, checks: 10, image_us: 12, check_us: 14 };
+        assert_eq!(sum, twice);
+    }
+}

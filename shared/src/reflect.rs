@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
-use crate::spec::Size;
+use crate::rejection::Rejection;
+use crate::spec::{MAX_NAME_BYTES, Size, bad, within};
 
 /// The most rounds of a reflecting job; one is a check without a second try.
 pub const ROUNDS: RangeInclusive<u8> = 1..=8;
@@ -183,6 +184,49 @@ pub enum Phase {
     },
 }
 
+impl Reflect {
+    /// Checks everything that can be checked without knowing the models.
+    ///
+    /// # Errors
+    /// [`Rejection::BadSpec`]: the first thing wrong.
+    pub(crate) fn validate(&self) -> Result<(), Rejection> {
+        if let Some(rounds) = self.rounds {
+            within("rounds", rounds, ROUNDS)?;
+        }
+        if let Some(confidence) = self.confidence {
+            within("confidence", confidence, CONFIDENCE)?;
+        }
+        if self.lane_ms == Some(0) {
+            return Err(bad("lane time", "must be more than none".to_owned()));
+        }
+        if self.judge.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(bad("judge", format!("longer than {MAX_NAME_BYTES} bytes")));
+        }
+        if self.checks.len() > MAX_CHECKS {
+            return Err(bad("checks", format!("{} of them, the most is {MAX_CHECKS}", self.checks.len())));
+        }
+        self.checks.iter().try_for_each(Check::validate)
+    }
+}
+
+impl Check {
+    /// A question of the client's own.
+    pub fn new(question: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self { question: question.into(), answer: answer.into(), claim: Claim::Given }
+    }
+
+    fn validate(&self) -> Result<(), Rejection> {
+        let texts =
+            [("check", &self.question, MAX_QUESTION_BYTES), ("expected answer", &self.answer, MAX_ANSWER_BYTES)];
+        for (field, text, limit) in texts {
+            if text.trim().is_empty() || text.len() > limit || text.contains('\0') {
+                return Err(bad(field, format!("must have 1 to {limit} bytes, not all blank, and no NUL character")));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -214,5 +258,63 @@ impl Reflection {
     /// The picture of a round, by its number.
     pub fn image(&self, number: u8) -> Option<RoundImage> {
         self.rounds.iter().find(|round| round.number == number).and_then(|round| round.image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a job that reflects so.
+    fn refused(reflect: Reflect) -> Option<String> {
+        match reflect.validate() {
+            Err(Rejection::BadSpec { field, .. }) => Some(field),
+            other => {
+                assert_eq!(other, Ok(()));
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn reflection_stays_within_its_bounds() {
+        let open = Reflect::default;
+        let name = "x".repeat(MAX_NAME_BYTES);
+        assert_eq!(refused(open()), None);
+        let most = Reflect {
+            rounds: Some(8),
+            checks: vec![Check::new("?".repeat(MAX_QUESTION_BYTES), "a".repeat(MAX_ANSWER_BYTES)); MAX_CHECKS],
+            judge: Some(name.clone()),
+            confidence: Some(1.0),
+            lane_ms: Some(1),
+            strict: true,
+        };
+        assert_eq!(refused(most.clone()), None);
+        let one_more = [most.checks, vec![Check::new("is it red?", "yes")]].concat();
+        for (reflect, field) in [
+            (Reflect { rounds: Some(0), ..open() }, "rounds"),
+            (Reflect { rounds: Some(9), ..open() }, "rounds"),
+            (Reflect { confidence: Some(1.1), ..open() }, "confidence"),
+            (Reflect { confidence: Some(f32::NAN), ..open() }, "confidence"),
+            (Reflect { lane_ms: Some(0), ..open() }, "lane time"),
+            (Reflect { judge: Some(name + "x"), ..open() }, "judge"),
+            (Reflect { checks: one_more, ..open() }, "checks"),
+        ] {
+            assert_eq!(refused(reflect.clone()).as_deref(), Some(field), "{reflect:?}");
+        }
+    }
+
+    #[test]
+    fn checks_have_a_question_and_an_answer() {
+        for (question, answer, field) in [
+            (" ".to_owned(), "yes".to_owned(), "check"),
+            ("?".repeat(MAX_QUESTION_BYTES + 1), "yes".to_owned(), "check"),
+            ("is it\0red?".to_owned(), "yes".to_owned(), "check"),
+            ("is it red?".to_owned(), String::new(), "expected answer"),
+            ("is it red?".to_owned(), "y".repeat(MAX_ANSWER_BYTES + 1), "expected answer"),
+        ] {
+            let checks = vec![Check::new("is it red?", "yes"), Check::new(question, answer)];
+            assert_eq!(refused(Reflect { checks, ..Reflect::default() }).as_deref(), Some(field));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
-use crate::reflect::{CONFIDENCE, MAX_ANSWER_BYTES, MAX_CHECKS, MAX_QUESTION_BYTES, ROUNDS, Reflect};
+use crate::reflect::Reflect;
 use crate::rejection::Rejection;
 
 /// Longest prompt or question, in bytes.
@@ -184,7 +184,15 @@ impl FromStr for Size {
 impl JobSpec {
     /// A job of priority 0 without time limits, on whichever model can do it.
     pub fn new(task: Task) -> Self {
-        Self { task, model: None, priority: 0, deadline_ms: None, queue_timeout_ms: None, run_timeout_ms: None, reflect: None }
+        Self {
+            task,
+            model: None,
+            priority: 0,
+            deadline_ms: None,
+            queue_timeout_ms: None,
+            run_timeout_ms: None,
+            reflect: None,
+        }
     }
 
     /// Checks everything that can be checked without knowing the models. Clients may call it before they connect; the
@@ -239,38 +247,13 @@ impl JobSpec {
             }
             Task::Vqa(vqa) => within("top", vqa.top, TOP)?,
         }
-        self.reflect.as_ref().map_or(Ok(()), |reflect| self.validate_reflect(reflect))
-    }
-
-    fn validate_reflect(&self, reflect: &Reflect) -> Result<(), Rejection> {
-        if self.task.kind() == TaskKind::Vqa {
-            return Err(bad("reflect", "only pictures can be checked and made again".to_owned()));
-        }
-        if let Some(rounds) = reflect.rounds {
-            within("rounds", rounds, ROUNDS)?;
-        }
-        if let Some(confidence) = reflect.confidence {
-            within("confidence", confidence, CONFIDENCE)?;
-        }
-        if reflect.lane_ms == Some(0) {
-            return Err(bad("lane time", "must be more than none".to_owned()));
-        }
-        if reflect.judge.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
-            return Err(bad("judge", format!("longer than {MAX_NAME_BYTES} bytes")));
-        }
-        if reflect.checks.len() > MAX_CHECKS {
-            return Err(bad("checks", format!("{} of them, the most is {MAX_CHECKS}", reflect.checks.len())));
-        }
-        for check in &reflect.checks {
-            for (field, text, limit) in
-                [("check", &check.question, MAX_QUESTION_BYTES), ("expected answer", &check.answer, MAX_ANSWER_BYTES)]
-            {
-                if text.trim().is_empty() || text.len() > limit || text.contains('\0') {
-                    return Err(bad(field, format!("must have 1 to {limit} bytes and no NUL character")));
-                }
+        match &self.reflect {
+            Some(_) if self.task.kind() == TaskKind::Vqa => {
+                Err(bad("reflect", "only pictures can be checked and made again".to_owned()))
             }
+            Some(reflect) => reflect.validate(),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -298,7 +281,7 @@ pub fn within<T: PartialOrd + fmt::Display>(field: &str, value: T, range: RangeI
     }
 }
 
-fn bad(field: &str, reason: String) -> Rejection {
+pub(crate) fn bad(field: &str, reason: String) -> Rejection {
     Rejection::BadSpec { field: field.to_owned(), reason }
 }
 
@@ -331,6 +314,13 @@ mod tests {
             (image.steps, image.guidance) = (Some(steps), Some(guidance));
             assert_eq!(spec.validate(0).is_ok(), ok, "{steps} {guidance}");
         }
+    }
+
+    #[test]
+    fn only_pictures_are_checked() {
+        let question = Task::Vqa(VqaSpec { question: "is it red?".to_owned(), top: 1 });
+        let spec = JobSpec { reflect: Some(Reflect::default()), ..JobSpec::new(question) };
+        assert!(matches!(spec.validate(1), Err(Rejection::BadSpec { field, .. }) if field == "reflect"));
     }
 
     #[test]

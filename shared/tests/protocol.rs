@@ -6,9 +6,11 @@ use std::fmt::Debug;
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, ClassView, EngineView, Explanation, ImageSpec, JobId,
-    JobSpec, JobState, JobView, LaneView, ModelView, Outcome, PartitionView, PreemptionView, QueueView, Quota, Reason,
-    Rejection, Request, Response, RouteView, RuleView, Size, StatusView, StorageView, Task, Update, Usage, VqaSpec,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, EngineView, Explanation,
+    ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome, PartitionView, Phase,
+    PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection, Request, Response, Round,
+    RoundImage, RouteView, RuleView, Size, StatusView, StorageView, Success, Task, TrendPoint, Update, Usage, Verdict,
+    VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");
@@ -70,6 +72,73 @@ fn waiting() -> JobView {
         usage: Usage::default(),
         retries: 0,
         backoff_us: 0,
+        reflection: None,
+    }
+}
+
+fn reflecting() -> JobSpec {
+    let reflect = Reflect {
+        rounds: Some(4),
+        checks: vec![Check::new("is there a red circle?", "yes")],
+        judge: Some("vilt".to_owned()),
+        confidence: Some(0.5),
+        lane_ms: Some(30_000),
+        strict: true,
+    };
+    JobSpec { reflect: Some(reflect), ..JobSpec::new(Task::Txt2Img(ImageSpec::new("a red circle"))) }
+}
+
+/// In its second round, after one that failed.
+fn second_round() -> JobView {
+    let hash = BlobHash(std::array::from_fn(|n| n as u8));
+    let size = Size { width: 64, height: 32 };
+    let first = Round {
+        number: 1,
+        prompt: "a red circle".to_owned(),
+        seed: 1,
+        steps: 20,
+        guidance: None,
+        image: Some(RoundImage { blob: BlobRef { hash, bytes: 1500 }, size, truncated_tokens: 0 }),
+        checks: vec![Checked {
+            question: "is there a red circle?".to_owned(),
+            expected: "yes".to_owned(),
+            answer: Some("no".to_owned()),
+            confidence: 0.25,
+            passed: false,
+        }],
+        verdict: Some(Verdict::Fail),
+        score: 0.25,
+        image_us: 480_000,
+        check_us: 60_000,
+    };
+    let phase = Phase::Making { activity: Activity::Working { done: 4, of: 20 }, parked: false };
+    JobView {
+        id: JobId(9),
+        class: "batch".to_owned(),
+        spec: reflecting(),
+        state: JobState::Reflecting { round: 2, of: 4, phase },
+        run_us: 250_300,
+        reflection: Some(Reflection { rounds: vec![first], best: None, verdict: None, end: None }),
+        ..waiting()
+    }
+}
+
+fn quality() -> QualityView {
+    let success = Success {
+        jobs: 40,
+        first_passed: 24,
+        passed: 36,
+        rounds: 60,
+        checks: 180,
+        image_us: 28_800_000,
+        check_us: 1_800_000,
+    };
+    QualityView {
+        overall: success,
+        recent: success,
+        window: 100,
+        models: vec![ModelSuccess { model: "flux".to_owned(), success }],
+        trend: vec![TrendPoint { until_unix_ms: 1_795_362_090_000, success }],
     }
 }
 
@@ -94,7 +163,7 @@ fn every_example_is_what_the_code_says() {
 fn requests(examples: &mut Examples) {
     let key = |key: &str| Some(key.to_owned());
     let submit = |spec, pictures, attached, key| Request::Submit { spec, pictures, attached, key };
-    examples.is("hello", 0, &Request::Hello { least: 2, most: 2, client: "demo 1".to_owned() });
+    examples.is("hello", 0, &Request::Hello { least: 3, most: 3, client: "demo 1".to_owned() });
     let circle = JobSpec {
         task: Task::Txt2Img(ImageSpec {
             prompt: "a red circle".to_owned(),
@@ -108,6 +177,7 @@ fn requests(examples: &mut Examples) {
         deadline_ms: Some(30_000),
         queue_timeout_ms: Some(20_000),
         run_timeout_ms: Some(10_000),
+        reflect: None,
     };
     examples.is("submit-txt2img", 1, &submit(circle, 0, true, key("4f1c9a")));
     let blue = JobSpec::new(Task::Img2Img(ImageSpec::new("blue")));
@@ -117,7 +187,7 @@ fn requests(examples: &mut Examples) {
     examples.is("cancel", 5, &Request::Cancel(JobId(7)));
     examples.is("show", 6, &Request::Show(JobId(7)));
     examples.is("list", 7, &Request::List { ended: true, before: Some(JobId(7)), limit: 20 });
-    examples.is("fetch", 8, &Request::Fetch(JobId(9)));
+    examples.is("fetch", 8, &Request::Fetch { job: JobId(9), round: None });
     examples.is("status", 9, &Request::Status);
     examples.is("explain", 10, &Request::Explain(JobId(7)));
     examples.is("queue", 11, &Request::Queue);
@@ -126,12 +196,16 @@ fn requests(examples: &mut Examples) {
     examples.is("pause", 14, &Request::Pause { class: "batch".to_owned(), paused: true });
     examples.is("drain", 15, &Request::Drain(true));
     examples.is("history", 16, &Request::History(JobId(7)));
+    examples.is("submit-reflect", 17, &submit(reflecting(), 0, true, None));
+    examples.is("fetch-round", 18, &Request::Fetch { job: JobId(9), round: Some(1) });
+    let since_unix_ms = 1_795_362_071_000;
+    examples.is("quality", 19, &Request::Quality { since_unix_ms, window: 100, points: 10 });
 }
 
 fn responses(examples: &mut Examples) {
     let server = "gpuschedd 0.1.0".to_owned();
-    examples.is("welcome", 0, &Response::Welcome { version: 2, server, max_open_requests: 32 });
-    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 3, most: 4 }));
+    examples.is("welcome", 0, &Response::Welcome { version: 3, server, max_open_requests: 32 });
+    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 4, most: 5 }));
     examples.is("accepted", 3, &Response::Accepted(JobId(7)));
     let full = Rejection::QueueFull { class: "interactive".to_owned(), limit: 64, retry_after_ms: 2500 };
     examples.is("rejected-queue-full", 3, &Response::Rejected(full));
@@ -140,9 +214,12 @@ fn responses(examples: &mut Examples) {
     examples.is("update-running", 4, &Response::Update(Update::Running { lane: 0, activity, parked: true }));
     let waits = Update::BackingOff { retry: 2, within_ms: 12_000 };
     examples.is("update-backing-off", 4, &Response::Update(waits));
+    let checking = Update::Reflecting { round: 2, of: 4, phase: Phase::Checking { done: 3, of: 5 } };
+    examples.is("update-reflecting", 4, &Response::Update(checking));
     examples.is("update-done", 4, &Response::Update(Update::Done(answered())));
     examples.is("rejected-no-such-job", 5, &Response::Rejected(Rejection::NoSuchJob { job: JobId(7) }));
     examples.is("job", 6, &Response::Job(waiting()));
+    examples.is("job-reflecting", 6, &Response::Job(second_round()));
     examples.is("jobs", 7, &Response::Jobs(Vec::new()));
     let hash = BlobHash(std::array::from_fn(|n| n as u8));
     examples.is("file", 8, &Response::File(BlobRef { hash, bytes: 1500 }));
@@ -156,6 +233,7 @@ fn responses(examples: &mut Examples) {
     examples.is("queue-view", 11, &Response::Queue(queue()));
     examples.is("route-view", 12, &Response::Route(route()));
     examples.is("history-view", 16, &Response::History(attempts()));
+    examples.is("quality-view", 19, &Response::Quality(quality()));
 }
 
 fn status() -> StatusView {

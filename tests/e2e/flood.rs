@@ -37,7 +37,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Request::List { ended: true, before: Some(JobId(9)), limit: u32::MAX },
         Request::Watch(JobId(u64::MAX)),
         Request::Show(JobId(0)),
-        Request::Fetch(JobId(1 << 40)),
+        Request::Fetch { job: JobId(1 << 40), round: Some(1) },
         Request::Status,
         Request::Queue,
         Request::History(JobId(77)),
@@ -57,7 +57,8 @@ fn is_meant(payload: &[u8]) -> bool {
             | Request::Watch(_)
             | Request::Show(_)
             | Request::List { .. }
-            | Request::Fetch(_)
+            | Request::Fetch { .. }
+            | Request::Quality { .. }
             | Request::Status
             | Request::Explain(_)
             | Request::Queue

@@ -165,7 +165,9 @@ fn jobs_that_are_not_there() {
     let daemon = Daemon::start();
     let mut raw = Raw::greet(&daemon.home().socket());
     for job in [0, 1, i64::MAX as u64, u64::MAX].map(JobId) {
-        for request in [Request::Watch(job), Request::Cancel(job), Request::Show(job), Request::Fetch(job)] {
+        for request in
+            [Request::Watch(job), Request::Cancel(job), Request::Show(job), Request::Fetch { job, round: None }]
+        {
             assert_eq!(raw.refused(&request, &[]), Rejection::NoSuchJob { job });
         }
     }

@@ -27,6 +27,7 @@ fn a_picture_is_made_step_by_step() {
         match update.expect("an update") {
             Update::Queued { .. }
             | Update::BackingOff { .. }
+            | Update::Reflecting { .. }
             | Update::Running { activity: Activity::Starting | Activity::Loading { .. }, .. } => {}
             Update::Running { activity: Activity::Working { done, of }, .. } => steps.push((done, of)),
             Update::Done(view) => done = Some(view),

@@ -311,7 +311,10 @@ fn progress_says_when_a_job_is_parked() {
                 assert!(matches!(activity, Activity::Working { .. }));
                 client.cancel(heavy).expect("cancelled");
             }
-            Update::Running { parked: false, .. } | Update::Queued { .. } | Update::BackingOff { .. } => {}
+            Update::Running { parked: false, .. }
+            | Update::Queued { .. }
+            | Update::BackingOff { .. }
+            | Update::Reflecting { .. } => {}
             Update::Done(view) => assert_eq!(outcome(&view), &Outcome::Cancelled),
         }
     }

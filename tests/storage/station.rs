@@ -115,6 +115,7 @@ impl Station {
             run_us: 2,
             backoff_us: 0,
             usage,
+            reflection: None,
             unix_ms: Clock::default().unix_ms(),
         });
         assert_eq!(self.reply()?, Reply::Concluded(job));
@@ -152,6 +153,7 @@ pub(crate) fn record(id: u64, class: &str, pictures: impl Iterator<Item = BlobRe
         retries: 0,
         suspect: false,
         deaths: 0,
+        part: None,
     }
 }
 

@@ -80,6 +80,7 @@ impl Disk {
             .map(|record| Unfinished {
                 age_ms: age_ms(&record),
                 retry_in_ms: retry_in_ms(record.id),
+                ended: Vec::new(),
                 damage: None,
                 record,
             })

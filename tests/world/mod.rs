@@ -362,7 +362,7 @@ impl World {
             Effect::Stop(job) => self.engine.stop(job),
             Effect::Gate { class, closed } => self.engine.set_gate(class, closed),
             Effect::Evict { class, model } => self.engine.evict(class, model),
-            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage } => {
+            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage, .. } => {
                 let (_, came) = self.jobs[&job];
                 assert!(wait_us + run_us <= self.now.since(came), "job {job} was nowhere twice");
                 assert!(usage.parked_us <= run_us, "job {job} was parked on a lane");

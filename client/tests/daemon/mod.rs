@@ -153,6 +153,7 @@ pub fn view(job: u64, state: JobState) -> JobView {
         usage: Usage::default(),
         retries: 0,
         backoff_us: 0,
+        reflection: None,
     }
 }
 

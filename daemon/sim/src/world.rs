@@ -245,7 +245,13 @@ impl<'a> World<'a> {
                         self.end(id, &outcome, view.usage.parked_us);
                     }
                 }
-                Effect::Tell(_, Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })
+                Effect::Tell(
+                    _,
+                    Update::Queued { .. }
+                    | Update::Running { .. }
+                    | Update::BackingOff { .. }
+                    | Update::Reflecting { .. },
+                )
                 | Effect::AttemptEnded { .. }
                 | Effect::BackOff { .. }
                 | Effect::Flush { .. }

@@ -45,7 +45,10 @@ impl Finished {
     pub(super) fn word(&self) -> &'static str {
         match &self.view.state {
             JobState::Done(outcome) => outcome.word(),
-            JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => "running",
+            JobState::Queued { .. }
+            | JobState::BackingOff { .. }
+            | JobState::Running { .. }
+            | JobState::Reflecting { .. } => "running",
         }
     }
 }
@@ -247,7 +250,7 @@ async fn follow(client: &Client, id: JobId, job: Job, began: Instant, submitted_
     let (mut lane, mut started, mut parked, mut since) = (0, None, Vec::new(), None);
     while let Some(update) = watch.next().await? {
         match update {
-            Update::Queued { .. } | Update::BackingOff { .. } => {}
+            Update::Queued { .. } | Update::BackingOff { .. } | Update::Reflecting { .. } => {}
             Update::Running { parked: now_parked, lane: on, .. } => {
                 lane = on;
                 started.get_or_insert_with(|| since_us(began));

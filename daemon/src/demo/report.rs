@@ -20,7 +20,10 @@ impl Finished {
     fn outcome(&self) -> Option<&Outcome> {
         match &self.view.state {
             JobState::Done(outcome) => Some(outcome),
-            JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => None,
+            JobState::Queued { .. }
+            | JobState::BackingOff { .. }
+            | JobState::Running { .. }
+            | JobState::Reflecting { .. } => None,
         }
     }
 

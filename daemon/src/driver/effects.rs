@@ -44,7 +44,7 @@ impl Driver {
                 self.journal.write(Entry::BackOff { job, retry, retry_at_unix_ms });
             }
             Effect::Flush { class } => self.order(Command::Flush { class }),
-            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage } => {
+            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage, reflection } => {
                 tracing::info!(
                     JOB_ID = job.0,
                     OUTCOME = outcome.word(),
@@ -56,7 +56,16 @@ impl Driver {
                     why(&outcome)
                 );
                 let unix_ms = self.clock.unix_ms();
-                self.journal.write(Entry::Outcome { job, outcome, wait_us, run_us, backoff_us, usage, unix_ms });
+                self.journal.write(Entry::Outcome {
+                    job,
+                    outcome,
+                    wait_us,
+                    run_us,
+                    backoff_us,
+                    usage,
+                    reflection,
+                    unix_ms,
+                });
             }
             Effect::Advanced => self.tell_places(),
             Effect::Tell(job, update) => {

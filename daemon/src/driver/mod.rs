@@ -150,11 +150,11 @@ impl Driver {
     pub fn restore(&mut self, jobs: Vec<Recovering>) {
         let now_ms = self.clock.unix_ms();
         let ceiling_ms = self.scheduler.plan().retry.ceiling_ms;
-        let unfinished = jobs.into_iter().map(|Recovering { record, retry_at_unix_ms, damage }| {
+        let unfinished = jobs.into_iter().map(|Recovering { record, retry_at_unix_ms, ended, damage }| {
             tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
             // No wait is longer than the ceiling, whatever the wall clock was set to meanwhile.
             let retry_in_ms = retry_at_unix_ms.map(|at| at.saturating_sub(now_ms).min(ceiling_ms));
-            Unfinished { age_ms: self.clock.age_ms(&record), record, retry_in_ms, damage }
+            Unfinished { age_ms: self.clock.age_ms(&record), record, retry_in_ms, ended, damage }
         });
         let unfinished = unfinished.collect();
         self.input(Input::Restore(unfinished));

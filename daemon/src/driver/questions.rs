@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use gpusched_core::Input;
+use gpusched_core::{Input, JobRecord};
 use gpusched_shared::{
     AttemptView, BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome,
-    PartitionView, QueueView, Reason, Rejection, RouteView, StatusView, Uid, Update,
+    PartitionView, QualityView, QueueView, Reason, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -36,19 +36,13 @@ impl Driver {
                 None => self.ask_ended(peer, job, move |found| drop(reply.send(found))),
             },
             Ask::List { peer, ended, before, limit, reply } => self.list(peer, ended, before, limit, reply),
-            Ask::Fetch(peer, job, reply) => match self.live(peer, job) {
-                Some(found) => {
-                    let state = found.map(|view| match view.state {
-                        JobState::Running { .. } => "still running",
-                        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Done(_) => "still queued",
-                    });
-                    let refused = state.map(|state| Rejection::NothingToFetch { job, state: state.to_owned() });
-                    drop(reply.send(Err(refused.unwrap_or_else(|rejection| rejection))));
-                }
+            Ask::Fetch { peer, job, round, reply } => match self.live(peer, job) {
+                // Opening a file of our own directory is no wait to speak of.
+                Some(found) => drop(reply.send(found.and_then(|view| open(&self.blobs, &view, round)))),
                 None => {
                     let blobs = Arc::clone(&self.blobs);
                     self.ask_ended(peer, job, move |found| {
-                        drop(reply.send(found.and_then(|view| open(&blobs, &view))));
+                        drop(reply.send(found.and_then(|view| open(&blobs, &view, round))));
                     });
                 }
             },
@@ -59,6 +53,7 @@ impl Driver {
                 None => self.refuse_ended(peer, job, reply),
             },
             Ask::History(peer, job, reply) => self.history(peer, job, reply),
+            Ask::Quality { since_unix_ms, window, points, reply } => self.quality(since_unix_ms, window, points, reply),
             Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
             Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {
@@ -153,6 +148,7 @@ impl Driver {
                     JobState::Queued { ahead } => Update::Queued { ahead },
                     JobState::Running { lane, activity, parked } => Update::Running { lane, activity, parked },
                     JobState::BackingOff { retry, within_ms } => Update::BackingOff { retry, within_ms },
+                    JobState::Reflecting { round, of, phase } => Update::Reflecting { round, of, phase },
                     JobState::Done(_) => Update::Done(view),
                 };
                 let news = self.watchers.entry(job).or_insert_with(|| watch::Sender::new(update)).subscribe();
@@ -167,12 +163,13 @@ impl Driver {
 
     fn list(&self, peer: Peer, ended: bool, before: Option<JobId>, limit: u32, reply: Reply<Vec<JobView>>) {
         let now = self.now();
-        let wanted = self
-            .scheduler
-            .live()
-            .filter(|(id, record)| peer.may_touch(record.uid) && before.is_none_or(|before| *id < before));
+        let is_wanted = |id: JobId, record: &JobRecord| {
+            record.part.is_none() && peer.may_touch(record.uid) && before.is_none_or(|before| id < before)
+        };
+        let wanted = self.scheduler.live().filter(|(id, record)| is_wanted(*id, record));
         let mut jobs: Vec<JobView> =
             wanted.take(limit as usize).filter_map(|(id, _)| self.scheduler.view(id, now)).collect();
+        jobs.iter_mut().filter_map(|job| job.reflection.as_mut()).for_each(|reflection| reflection.rounds.clear());
         if !ended {
             return drop(reply.send(Ok(jobs)));
         }
@@ -187,6 +184,16 @@ impl Driver {
                 jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
                 jobs.truncate(limit as usize);
                 let _ = reply.send(Ok(jobs));
+            }
+        });
+    }
+
+    fn quality(&self, since_unix_ms: u64, window: u32, points: u32, reply: Reply<QualityView>) {
+        let (ask, answer) = oneshot::channel();
+        self.journal.ask(Query::Quality { since_unix_ms, window, points, reply: ask });
+        tokio::spawn(async move {
+            if let Ok(view) = answer.await {
+                let _ = reply.send(Ok(view));
             }
         });
     }
@@ -278,18 +285,51 @@ fn admin(peer: Peer, action: &str) -> Result<(), Rejection> {
 fn ended(view: &JobView) -> Rejection {
     let state = match &view.state {
         JobState::Done(outcome) => outcome.word(),
-        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => "running",
+        JobState::Queued { .. }
+        | JobState::BackingOff { .. }
+        | JobState::Running { .. }
+        | JobState::Reflecting { .. } => "running",
     };
     Rejection::HasEnded { job: view.id, state: state.to_owned() }
 }
 
-fn open(blobs: &Blobs, view: &JobView) -> Result<(BlobRef, File), Rejection> {
+/// The picture of a round of a job, or the one that the job ended with.
+fn open(blobs: &Blobs, view: &JobView, round: Option<u8>) -> Result<(BlobRef, File), Rejection> {
     let job = view.id;
-    let nothing = |state: &str| Rejection::NothingToFetch { job, state: state.to_owned() };
-    let JobState::Done(outcome) = &view.state else { return Err(nothing("still running")) };
-    let blob = outcome.blob().ok_or_else(|| {
-        nothing(if matches!(outcome, Outcome::Answers(_)) { "an answer, see `gpuctl show`" } else { outcome.word() })
-    })?;
+    let blob = match round {
+        Some(round) => picture_of(view, round),
+        None => picture(view),
+    };
+    let blob = blob.map_err(|state| Rejection::NothingToFetch { job, state })?;
     let file = blobs.get(blob.hash);
     file.map(|file| (blob, file)).map_err(|e| Rejection::Internal { reason: format!("picture of job {job}: {e}") })
+}
+
+/// The picture that a job ended with, or what it is instead.
+fn picture(view: &JobView) -> Result<BlobRef, String> {
+    let state = match &view.state {
+        JobState::Done(Outcome::Image { blob, .. }) => return Ok(*blob),
+        JobState::Done(Outcome::Answers(_)) => "an answer, see `gpuctl show`",
+        JobState::Done(outcome) => outcome.word(),
+        JobState::Running { .. } | JobState::Reflecting { .. } => "still running",
+        JobState::Queued { .. } | JobState::BackingOff { .. } => "still queued",
+    };
+    Err(state.to_owned())
+}
+
+/// The picture of a round of a job, or what the job is instead.
+fn picture_of(view: &JobView, round: u8) -> Result<BlobRef, String> {
+    let Some(reflection) = &view.reflection else {
+        return Err(format!("a job without rounds, so there is no round {round}; leave the round out"));
+    };
+    if let Some(image) = reflection.image(round) {
+        return Ok(image.blob);
+    }
+    let has_ended = matches!(view.state, JobState::Done(_));
+    Err(if reflection.rounds.iter().any(|other| other.number == round) {
+        if has_ended { format!("a job whose round {round} made none") } else { format!("still in round {round}") }
+    } else {
+        let so_far = if has_ended { "" } else { " so far" };
+        format!("a job of {} rounds{so_far}, so there is no round {round}", reflection.rounds.len())
+    })
 }

@@ -52,10 +52,12 @@ pub enum CheckError {
 /// What there is, and what is wrong with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Jobs on record.
+    /// Jobs on record that clients asked for.
     pub jobs: u64,
     /// Of them, those that have not ended.
     pub unfinished: u64,
+    /// Stages of theirs that are jobs of their own.
+    pub stages: u64,
     /// Stored files that jobs refer to.
     pub blobs: u64,
     /// What they take.
@@ -151,8 +153,13 @@ fn tables(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTre
     }
     let mut statement = state.prepare("PRAGMA foreign_key_check")?;
     for table in statement.query_map([], |row| row.get::<_, String>(0))? {
-        report.problem(format!("a row of table {} belongs to no job: {backup}", table?));
+        let table = table?;
+        // Of stages more is said below.
+        if table != "jobs" {
+            report.problem(format!("a row of table {table} belongs to no job: {backup}"));
+        }
     }
+    stages(&state, report)?;
 
     let mut wanted = BTreeMap::new();
     let mut named = BTreeSet::new();
@@ -170,11 +177,17 @@ fn tables(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTre
     let mut statement = state.prepare(&format!("SELECT {COLUMNS} FROM jobs"))?;
     for row in statement.query_map([], job_row)? {
         let row = row?;
-        report.jobs += 1;
-        report.unfinished += u64::from(row.outcome.is_none());
+        match row.parent {
+            Some(_) => report.stages += 1,
+            None => {
+                report.jobs += 1;
+                report.unfinished += u64::from(row.outcome.is_none());
+            }
+        }
+        let owner = row.parent.unwrap_or(row.id);
         match files(&row) {
             Ok(files) => {
-                for hash in files.into_iter().filter(|hash| !named.contains(&(row.id, *hash))) {
+                for hash in files.into_iter().filter(|hash| !named.contains(&(owner, *hash))) {
                     report.problem(format!("job {} has file {hash}, which is not on record as its: {backup}", row.id));
                 }
             }
@@ -193,6 +206,26 @@ fn tables(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTre
     Ok(wanted)
 }
 
+/// Looks whether stages have the jobs that they are of.
+fn stages(state: &Connection, report: &mut Report) -> rusqlite::Result<()> {
+    let sql = "SELECT stage.id, stage.parent, job.id IS NULL FROM jobs AS stage LEFT JOIN jobs AS job \
+               ON job.id = stage.parent AND job.parent IS NULL WHERE stage.parent IS NOT NULL \
+               AND (job.id IS NULL OR (stage.outcome IS NULL AND job.outcome IS NOT NULL))";
+    let mut statement = state.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))?;
+    for row in rows {
+        let (stage, job, is_missing) = row?;
+        report.problem(if is_missing {
+            format!(
+                "job {stage} is a stage of job {job}, which is not there: bring back a backup of the state directory"
+            )
+        } else {
+            format!("job {stage} has not ended, but job {job} has, whose stage it is: it ends when the daemon starts")
+        });
+    }
+    Ok(())
+}
+
 /// The files that a job refers to, if its row can be read.
 fn files(row: &JobRow) -> Result<Vec<BlobHash>, RowError> {
     let record = row::record(row)?;
@@ -202,5 +235,8 @@ fn files(row: &JobRow) -> Result<Vec<BlobHash>, RowError> {
     } else {
         row::retry_at(row)?;
     }
-    Ok(row::blobs(&record, outcome.as_ref()).into_iter().map(|blob| blob.hash).collect())
+    let made =
+        row::reflection(row)?.into_iter().flat_map(|reflection| reflection.rounds).filter_map(|round| round.image);
+    let blobs = row::blobs(&record, outcome.as_ref()).into_iter().chain(made.map(|image| image.blob));
+    Ok(blobs.map(|blob| blob.hash).collect())
 }

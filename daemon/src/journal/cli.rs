@@ -93,10 +93,10 @@ impl JournalArgs {
         if self.json {
             return serde_json::to_string(report).unwrap_or_default();
         }
-        let Report { jobs, unfinished, blobs, blob_bytes, orphans, problems, more_problems } = report;
+        let Report { jobs, unfinished, stages, blobs, blob_bytes, orphans, problems, more_problems } = report;
         let mut text = format!(
-            "{what}: {jobs} jobs, {unfinished} of them have not ended; {blobs} files of theirs take {}; \
-             {orphans} files are no job's",
+            "{what}: {jobs} jobs, {unfinished} of them have not ended; {stages} stages; \
+             {blobs} files of theirs take {}; {orphans} files are no job's",
             Bytes(*blob_bytes)
         );
         for problem in problems {

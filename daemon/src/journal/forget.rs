@@ -13,14 +13,23 @@ use crate::config::RetentionConfig;
 /// Jobs that are forgotten in one transaction.
 const BATCH: u32 = 64;
 
-/// Removes all rows of a job, one statement after the other.
-pub(super) const ROWS_OF_A_JOB: [&str; 3] =
-    ["DELETE FROM blob_refs WHERE job = ?1", "DELETE FROM attempts WHERE job = ?1", "DELETE FROM jobs WHERE id = ?1"];
+/// Removes all rows of a job and of its stages, one statement after the other.
+pub(super) const ROWS_OF_A_JOB: [&str; 4] = [
+    "DELETE FROM blob_refs WHERE job = ?1",
+    "DELETE FROM attempts WHERE job IN (SELECT ?1 UNION ALL SELECT id FROM jobs WHERE parent = ?1)",
+    "DELETE FROM jobs WHERE parent = ?1",
+    "DELETE FROM jobs WHERE id = ?1",
+];
+
+/// Jobs that may be forgotten: such as a client asked for, for their stages go with them. That of the newest row stays, or
+/// its number would be given again.
+const MAY_GO: &str = "outcome IS NOT NULL AND parent IS NULL \
+                      AND id <> (SELECT coalesce(parent, id) FROM jobs ORDER BY id DESC LIMIT 1)";
 
 impl Store {
     /// How much there is, as far as it takes to compare it with the limits.
     pub(super) fn kept(&self, config: &RetentionConfig) -> Result<Kept, Fault> {
-        let ended = "SELECT count(*) FROM jobs WHERE outcome IS NOT NULL";
+        let ended = "SELECT count(*) FROM jobs WHERE outcome IS NOT NULL AND parent IS NULL";
         let jobs = self.connection.query_row(ended, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
         let (journal_bytes, blob_bytes) = (self.used_bytes()?, self.blobs.bytes());
         let quota_bytes = self.blobs.disk().config().blobs.0;
@@ -38,7 +47,7 @@ impl Store {
     /// The newest time in the journal.
     pub(super) fn newest_unix_ms(&self) -> Result<u64, Fault> {
         let sql = "SELECT max(coalesce((SELECT submitted_unix_ms FROM jobs ORDER BY id DESC LIMIT 1), 0), \
-                   coalesce((SELECT max(ended_unix_ms) FROM jobs WHERE outcome IS NOT NULL), 0))";
+                   coalesce((SELECT max(ended_unix_ms) FROM jobs WHERE outcome IS NOT NULL AND parent IS NULL), 0))";
         Ok(self.connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }
 
@@ -71,13 +80,10 @@ impl Store {
     fn old(&self, oldest: u64, before_unix_ms: u64) -> Result<BTreeSet<i64>, Fault> {
         let now = self.clock.unix_ms();
         let is_old = |index: u64, ended: u64| ended < before_unix_ms || (index < oldest && !is_recent(ended, now));
-        // The newest job stays, or its number would be given again.
+        let sql = format!("SELECT id, ended_unix_ms FROM jobs WHERE {MAY_GO} ORDER BY ended_unix_ms, id LIMIT ?1");
         let jobs = self
             .connection
-            .prepare_cached(
-                "SELECT id, ended_unix_ms FROM jobs WHERE outcome IS NOT NULL AND id < (SELECT max(id) FROM jobs) \
-                 ORDER BY ended_unix_ms, id LIMIT ?1",
-            )?
+            .prepare_cached(&sql)?
             .query_map([BATCH], job_and_end)?
             .zip(0..)
             .filter_map(|(row, index)| row.map(|(id, ended)| is_old(index, ended).then_some(id)).transpose())
@@ -89,15 +95,16 @@ impl Store {
     /// to.
     fn old_with_files(&self, count: u64) -> Result<Vec<i64>, Fault> {
         let now = self.clock.unix_ms();
+        let sql = format!(
+            "SELECT id, ended_unix_ms FROM jobs WHERE {MAY_GO} \
+             AND EXISTS (SELECT 1 FROM blob_refs AS own WHERE own.job = jobs.id AND NOT EXISTS \
+             (SELECT 1 FROM blob_refs AS other JOIN jobs AS live ON live.id = other.job \
+             WHERE other.hash = own.hash AND live.outcome IS NULL)) \
+             ORDER BY ended_unix_ms, id LIMIT ?1"
+        );
         let jobs = self
             .connection
-            .prepare_cached(
-                "SELECT id, ended_unix_ms FROM jobs WHERE outcome IS NOT NULL AND id < (SELECT max(id) FROM jobs) \
-                 AND EXISTS (SELECT 1 FROM blob_refs AS own WHERE own.job = jobs.id AND NOT EXISTS \
-                 (SELECT 1 FROM blob_refs AS other JOIN jobs AS live ON live.id = other.job \
-                 WHERE other.hash = own.hash AND live.outcome IS NULL)) \
-                 ORDER BY ended_unix_ms, id LIMIT ?1",
-            )?
+            .prepare_cached(&sql)?
             .query_map([row::integer(count)], job_and_end)?
             .filter_map(|row| row.map(|(id, ended)| (!is_recent(ended, now)).then_some(id)).transpose())
             .collect::<Result<_, _>>()?;

@@ -6,12 +6,17 @@
 //!
 //! Where to look: `worker` is the thread, `store` the database and what can go wrong with it, `write` what entries do to
 //! the tables, `read` how questions are answered, `row` what is believed of a row; `recovery` puts things in order at the
-//! start, `retention` says what is forgotten and `forget` does it; `check` and `backup` are for people (`cli`).
+//! start, `retention` says what is forgotten and `forget` does it; `quality` is what stays of reflecting jobs; `check` and
+//! `backup` are for people (`cli`).
+//!
+//! A stage of a reflecting job is a row of its own, with that job as its `parent`. It is in no list, its files are noted as
+//! that job's, and it is forgotten with it.
 
 pub mod backup;
 pub mod check;
 pub mod cli;
 mod forget;
+mod quality;
 mod read;
 mod recovery;
 mod retention;
@@ -29,9 +34,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use gpusched_core::{JobRecord, Measurement, Ticket};
+use gpusched_core::{EndedPart, JobRecord, Measurement, Ticket};
 use gpusched_engine::Memory;
-use gpusched_shared::{AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome, Rejection, StorageView, Uid, Usage};
+use gpusched_shared::{
+    AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome, QualityView, Reflection, Rejection, StorageView, Uid,
+    Usage,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::Blobs;
@@ -144,6 +152,8 @@ pub enum Entry {
         backoff_us: u64,
         /// What its lanes measured.
         usage: Usage,
+        /// What its rounds came to, if it reflects.
+        reflection: Option<Box<Reflection>>,
         /// Wall-clock time.
         unix_ms: u64,
     },
@@ -191,7 +201,7 @@ pub enum Reply {
 pub enum Query {
     /// One job.
     Show(JobId, oneshot::Sender<Option<JobView>>),
-    /// A page of a uid's jobs, newest first.
+    /// A page of a uid's jobs, newest first. Stages are not among them, and reflections come without their rounds.
     List {
         /// Whose; `None` for everyone's.
         uid: Option<Uid>,
@@ -204,6 +214,17 @@ pub enum Query {
     },
     /// What became of each attempt at a job, oldest first; of many, the last 1000.
     History(JobId, oneshot::Sender<Vec<AttemptView>>),
+    /// How well pictures show what was asked for.
+    Quality {
+        /// Only jobs that ended at or after this.
+        since_unix_ms: u64,
+        /// How many jobs the recent rate covers at most.
+        window: u32,
+        /// The most points of the trend.
+        points: u32,
+        /// Where the answer goes.
+        reply: oneshot::Sender<QualityView>,
+    },
     /// Which job has a key. Answered with [`Reply::KeyOf`], in order with the other replies: whoever knows the jobs that
     /// have not ended by these replies finds each key in one place or the other.
     KeyOf {
@@ -239,7 +260,10 @@ pub struct Recovering {
     pub record: JobRecord,
     /// If it backed off: when it is tried again at the latest.
     pub retry_at_unix_ms: Option<u64>,
-    /// If one of its pictures is damaged or gone: what is wrong, for a person.
+    /// Its stages that have ended, if it reflects, in the order of rounds.
+    pub ended: Vec<EndedPart>,
+    /// If one of its pictures is damaged or gone, or the row of one of its stages: what is wrong, for a person. Stages of a
+    /// job with such a row have it, too.
     pub damage: Option<String>,
 }
 

@@ -9,8 +9,7 @@ use super::row::{self, JobRow, RowError, integer, key};
 const ATTEMPTS: u32 = 1000;
 
 /// What [`job_row`] reads.
-pub(super) const COLUMNS: &str =
-    "id, uid, record, attempts, retries, retry_at_unix_ms, outcome, wait_us, run_us, usage, backoff_us";
+pub(super) const COLUMNS: &str = "id, uid, record, attempts, retries, retry_at_unix_ms, outcome, wait_us, run_us, usage, backoff_us, parent, part, reflection";
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +34,9 @@ pub(super) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         run_us: row.get(8)?,
         usage: row.get(9)?,
         backoff_us: row.get(10)?,
+        parent: row.get(11)?,
+        part: row.get(12)?,
+        reflection: row.get(13)?,
     })
 }
 
@@ -45,7 +47,8 @@ pub(super) fn show(connection: &Connection, job: JobId) -> Result<Option<JobView
     Ok(found.as_ref().map(row::view).transpose()?)
 }
 
-/// A page of jobs that have ended, newest first. Damaged rows are left out and logged.
+/// A page of jobs that have ended, newest first, without their rounds and without the stages they took. Damaged rows are
+/// left out and logged.
 pub(super) fn list(
     connection: &Connection,
     uid: Option<Uid>,
@@ -54,15 +57,20 @@ pub(super) fn list(
 ) -> Result<Vec<JobView>, ReadError> {
     // Two statements, because only one that names a uid can use the index of uids.
     let owner = if uid.is_some() { "uid = ?1 AND" } else { "?1 IS NULL AND" };
-    let sql =
-        format!("SELECT {COLUMNS} FROM jobs WHERE {owner} outcome IS NOT NULL AND id < ?2 ORDER BY id DESC LIMIT ?3");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM jobs WHERE {owner} parent IS NULL AND outcome IS NOT NULL AND id < ?2 \
+         ORDER BY id DESC LIMIT ?3"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let before = before.map_or(i64::MAX, key);
     let rows = statement.query_map(params![uid, before, limit], job_row)?;
     let mut views = Vec::new();
     for row in rows {
         match row::view(&row?) {
-            Ok(view) => views.push(view),
+            Ok(mut view) => {
+                view.reflection.iter_mut().for_each(|reflection| reflection.rounds.clear());
+                views.push(view);
+            }
             Err(e) => tracing::error!("journal: {e}; it is left out. `gpuschedd journal check` says more"),
         }
     }

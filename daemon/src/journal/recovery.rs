@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpusched_core::{JobRecord, Measurement};
+use gpusched_core::{EndedPart, Measurement};
 use gpusched_shared::{BlobHash, FailureKind, JobId, Outcome};
 use rusqlite::params;
 
 use super::read::{COLUMNS, job_row};
-use super::row::{self, JobRow, RowError, text};
+use super::row::{self, JobRow, RowError, key, text};
 use super::store::{Fault, Store};
 use super::{Recovered, Recovering};
 
@@ -18,15 +18,23 @@ impl Store {
     /// Reads what the last run of the daemon left, and puts the blob store in order.
     pub(super) fn recover(&mut self) -> Result<Recovered, Fault> {
         let last: Option<i64> = self.connection.query_row("SELECT max(id) FROM jobs", [], |row| row.get(0))?;
-        let mut records = Vec::new();
+        let mut unfinished = Vec::new();
+        let mut damages = BTreeMap::new();
         for row in self.unfinished_rows()? {
             match row::record(&row).and_then(|record| Ok((record, row::retry_at(&row)?))) {
-                Ok(unfinished) => records.push(unfinished),
-                Err(e) => self.give_up(&row, &e)?,
+                Ok((record, retry_at_unix_ms)) => {
+                    unfinished.push(Recovering { record, retry_at_unix_ms, ended: Vec::new(), damage: None });
+                }
+                Err(e) => {
+                    self.give_up(&row, &e)?;
+                    damages.extend(row.parent.map(|parent| (JobId(parent.unsigned_abs()), e)));
+                }
             }
         }
+        self.end_forsaken(&mut unfinished)?;
         self.sweep()?;
-        let unfinished = self.look_at_pictures(records);
+        self.look_at_pictures(&mut unfinished);
+        self.look_at_stages(&mut unfinished, damages)?;
         Ok(Recovered {
             unfinished,
             footprints: self.footprints()?,
@@ -44,16 +52,63 @@ impl Store {
     /// A job whose row cannot be read cannot run; but it ends.
     fn give_up(&mut self, row: &JobRow, error: &RowError) -> Result<(), Fault> {
         tracing::error!(JOB_ID = row.id, "journal: {error}; the job ends as failed");
-        let outcome = Outcome::Failed { kind: FailureKind::Storage, message: error.to_string() };
+        self.end(row.id, &Outcome::Failed { kind: FailureKind::Storage, message: error.to_string() })
+    }
+
+    /// Stages of jobs that have ended, or just did because their rows cannot be read, are of no use.
+    fn end_forsaken(&mut self, unfinished: &mut Vec<Recovering>) -> Result<(), Fault> {
+        let live: BTreeSet<JobId> = unfinished.iter().map(|job| job.record.id).collect();
+        let is_forsaken = |job: &mut Recovering| job.record.part.is_some_and(|part| !live.contains(&part.of));
+        for Recovering { record, .. } in unfinished.extract_if(.., is_forsaken) {
+            tracing::warn!(JOB_ID = record.id.0, "journal: the job whose stage it is has ended, and so does it");
+            self.end(key(record.id), &Outcome::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, job: i64, outcome: &Outcome) -> Result<(), Fault> {
         let now = row::integer(self.clock.unix_ms());
         self.transact(true, |transaction| {
             transaction.execute(
                 "UPDATE jobs SET outcome = ?2, wait_us = 0, run_us = 0, ended_unix_ms = ?3, retry_at_unix_ms = NULL \
                  WHERE id = ?1",
-                params![row.id, text(&outcome)?, now],
+                params![job, text(outcome)?, now],
             )?;
             Ok(())
         })
+    }
+
+    /// Finds the stages that have ended. `damages` has what is wrong with stages that had not, by the jobs they are of. A job
+    /// with a stage that cannot be read does not know what it has done, and ends; so do its other stages.
+    fn look_at_stages(
+        &self,
+        unfinished: &mut [Recovering],
+        mut damages: BTreeMap<JobId, RowError>,
+    ) -> Result<(), Fault> {
+        for job in unfinished.iter_mut().filter(|job| job.record.spec.reflect.is_some()) {
+            match self.ended_parts(job.record.id)? {
+                Ok(ended) => job.ended = ended,
+                Err(e) => drop(damages.insert(job.record.id, e)),
+            }
+        }
+        for job in unfinished {
+            let of = job.record.part.map_or(job.record.id, |part| part.of);
+            if let Some(e) = damages.get(&of) {
+                job.damage = Some(format!("a stage of job {of} is damaged: {e}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn ended_parts(&self, job: JobId) -> Result<Result<Vec<EndedPart>, RowError>, Fault> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE parent = ?1 AND outcome IS NOT NULL");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map([key(job)], job_row)?.collect::<Result<Vec<_>, _>>()?;
+        let parts = rows.iter().map(row::ended_part).collect::<Result<Vec<_>, _>>();
+        Ok(parts.map(|mut parts| {
+            parts.sort_by_key(|ended| ended.part);
+            parts
+        }))
     }
 
     /// Removes the blobs that no row names, and says which of those that are named are gone or cut.
@@ -94,18 +149,16 @@ impl Store {
     }
 
     /// Reads the pictures of unfinished jobs, each once, and compares them with their names.
-    fn look_at_pictures(&self, records: Vec<(JobRecord, Option<u64>)>) -> Vec<Recovering> {
-        let hashes: BTreeSet<_> =
-            records.iter().flat_map(|(record, _)| &record.pictures).map(|picture| picture.blob.hash).collect();
+    fn look_at_pictures(&self, unfinished: &mut [Recovering]) {
+        let pictures = unfinished.iter().flat_map(|job| &job.record.pictures);
+        let hashes: BTreeSet<_> = pictures.map(|picture| picture.blob.hash).collect();
         let damages: BTreeMap<_, _> = hashes
             .into_iter()
             .filter_map(|hash| Some((hash, format!("picture {hash} {}", self.blobs.verify(hash).err()?))))
             .collect();
-        let recovering = records.into_iter().map(|(record, retry_at_unix_ms)| {
-            let damage = record.pictures.iter().find_map(|picture| damages.get(&picture.blob.hash).cloned());
-            Recovering { record, retry_at_unix_ms, damage }
-        });
-        recovering.collect()
+        for job in unfinished {
+            job.damage = job.record.pictures.iter().find_map(|picture| damages.get(&picture.blob.hash).cloned());
+        }
     }
 
     fn footprints(&self) -> Result<Vec<Measurement>, Fault> {

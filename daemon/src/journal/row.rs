@@ -1,7 +1,7 @@
 //! Rows of the table of jobs, which are not trusted: disks decay, and people have tools. Pure, for the fuzzer's sake.
 
-use gpusched_core::JobRecord;
-use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobState, JobView, Outcome};
+use gpusched_core::{EndedPart, JobRecord, Part, Role};
+use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobState, JobView, Outcome, Reflection, Usage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,10 +38,16 @@ pub struct JobRow {
     pub wait_us: Option<i64>,
     /// How long lanes held it.
     pub run_us: Option<i64>,
-    /// JSON of [`Usage`](gpusched_shared::Usage); `None` in rows of old.
+    /// JSON of [`Usage`]; `None` in rows of old.
     pub usage: Option<String>,
     /// How long it backed off.
     pub backoff_us: i64,
+    /// The job whose stage it is.
+    pub parent: Option<i64>,
+    /// Which stage.
+    pub part: Option<String>,
+    /// JSON of [`Reflection`]; `None` while it has not ended, and if it does not reflect.
+    pub reflection: Option<String>,
 }
 
 /// The record of a job, with what other columns say of it.
@@ -56,6 +62,9 @@ pub fn record(row: &JobRow) -> Result<JobRecord, RowError> {
     }
     if i64::from(record.uid) != row.uid {
         return Err(wrong(format!("is of uid {}, the row of {}", record.uid, row.uid)));
+    }
+    if (record.part.map(|part| key(part.of)), record.part.map(part_name)) != (row.parent, row.part.clone()) {
+        return Err(wrong("is of another stage than the row".to_owned()));
     }
     let attempts = number(row.id, "attempts", row.attempts)?;
     let retries = record.retries.max(number(row.id, "retries", row.retries)?);
@@ -78,16 +87,21 @@ pub fn outcome(row: &JobRow) -> Result<Option<Outcome>, RowError> {
     row.outcome.as_deref().map(|text| json(row.id, "outcome", text)).transpose()
 }
 
+/// What the rounds of a job that has ended came to, if it reflects.
+///
+/// # Errors
+/// [`RowError`].
+pub fn reflection(row: &JobRow) -> Result<Option<Reflection>, RowError> {
+    row.reflection.as_deref().map(|text| json(row.id, "reflection", text)).transpose()
+}
+
 /// What its owner may see of a job that has ended.
 ///
 /// # Errors
 /// [`RowError`] for the first thing wrong.
 pub fn view(row: &JobRow) -> Result<JobView, RowError> {
     let record = record(row)?;
-    let missing = |column| RowError { job: row.id, column, wrong: "is missing".to_owned() };
-    let outcome = outcome(row)?.ok_or_else(|| missing("outcome"))?;
-    let usage = row.usage.as_deref().map(|text| json(row.id, "usage", text)).transpose()?.unwrap_or_default();
-    let time = |column, value: Option<i64>| number(row.id, column, value.ok_or_else(|| missing(column))?);
+    let outcome = there(row, "outcome", outcome(row)?)?;
     Ok(JobView {
         id: record.id,
         uid: record.uid,
@@ -97,12 +111,25 @@ pub fn view(row: &JobRow) -> Result<JobView, RowError> {
         state: JobState::Done(outcome),
         attempts: record.attempts,
         submitted_unix_ms: record.submitted_unix_ms,
-        wait_us: time("wait_us", row.wait_us)?,
-        run_us: time("run_us", row.run_us)?,
-        usage,
+        wait_us: number(row.id, "wait_us", there(row, "wait_us", row.wait_us)?)?,
+        run_us: run_us(row)?,
+        usage: usage(row)?,
         retries: record.retries,
         backoff_us: number(row.id, "backoff_us", row.backoff_us)?,
+        reflection: reflection(row)?,
     })
+}
+
+/// What the program of the job whose stage a job is is told of it, once it has ended.
+///
+/// # Errors
+/// [`RowError`] for the first thing wrong.
+pub fn ended_part(row: &JobRow) -> Result<EndedPart, RowError> {
+    let record = record(row)?;
+    let part = there(row, "part", record.part)?;
+    let outcome = there(row, "outcome", outcome(row)?)?;
+    let lane_us = run_us(row)?.saturating_sub(usage(row)?.parked_us);
+    Ok(EndedPart { part, spec: record.spec, outcome, lane_us })
 }
 
 /// How an attempt at a job ended.
@@ -119,6 +146,14 @@ pub fn attempt_end(job: i64, text: &str) -> Result<AttemptEnd, RowError> {
 /// [`RowError`].
 pub fn hash(job: i64, text: &str) -> Result<BlobHash, RowError> {
     text.parse().map_err(|_| RowError { job, column: "hash", wrong: format!("{text:?} is no hash") })
+}
+
+/// Which stage of its job a job is, in a word of its own within that job.
+pub(super) fn part_name(part: Part) -> String {
+    match part.role {
+        Role::Image => format!("{}/image", part.round),
+        Role::Check(index) => format!("{}/check/{index}", part.round),
+    }
 }
 
 /// The files that a job refers to.
@@ -145,14 +180,24 @@ fn json<T: DeserializeOwned>(job: i64, column: &'static str, text: &str) -> Resu
     serde_json::from_str(text).map_err(|e| RowError { job, column, wrong: format!("cannot be read: {e}") })
 }
 
+fn run_us(row: &JobRow) -> Result<u64, RowError> {
+    number(row.id, "run_us", there(row, "run_us", row.run_us)?)
+}
+
+fn usage(row: &JobRow) -> Result<Usage, RowError> {
+    Ok(row.usage.as_deref().map(|text| json(row.id, "usage", text)).transpose()?.unwrap_or_default())
+}
+
+fn there<T>(row: &JobRow, column: &'static str, value: Option<T>) -> Result<T, RowError> {
+    value.ok_or_else(|| RowError { job: row.id, column, wrong: "is missing".to_owned() })
+}
+
 fn number<T: TryFrom<i64>>(job: i64, column: &'static str, value: i64) -> Result<T, RowError> {
     T::try_from(value).map_err(|_| RowError { job, column, wrong: format!("is {value}") })
 }
 
 #[cfg(test)]
 mod tests {
-    use gpusched_shared::Usage;
-
     use super::*;
 
     fn row() -> JobRow {
@@ -171,6 +216,9 @@ mod tests {
             run_us: Some(2),
             usage: None,
             backoff_us: 5,
+            parent: None,
+            part: None,
+            reflection: None,
         }
     }
 
@@ -196,5 +244,7 @@ mod tests {
         assert!(wrong(|row| row.record.truncate(40)).starts_with("row of job 3: record cannot be read"));
         assert!(wrong(|row| row.outcome = Some("{}".to_owned())).starts_with("row of job 3: outcome cannot be read"));
         assert!(wrong(|row| row.usage = Some("[1]".to_owned())).starts_with("row of job 3: usage cannot be read"));
+        assert!(wrong(|row| row.reflection = Some("{}".to_owned())).starts_with("row of job 3: reflection cannot be"));
+        assert_eq!(wrong(|row| row.parent = Some(2)), "row of job 3: record is of another stage than the row");
     }
 }

@@ -79,6 +79,29 @@ const MIGRATIONS: &[&str] = &[
         FROM (SELECT id, iif(json_valid(outcome), outcome, '{}') -> '$.image.blob' AS file FROM jobs)
         WHERE file IS NOT NULL;
 "#,
+    "
+    ALTER TABLE jobs ADD COLUMN parent INTEGER REFERENCES jobs (id); -- whose stage it is; null if a client asked for it
+    ALTER TABLE jobs ADD COLUMN part TEXT;               -- which stage: 1/image, 1/check/0
+    ALTER TABLE jobs ADD COLUMN reflection TEXT;         -- JSON of Reflection; null while it has not ended, or does not reflect
+    CREATE UNIQUE INDEX jobs_by_part ON jobs (parent, part) WHERE parent IS NOT NULL;
+    DROP INDEX jobs_of_uid;
+    CREATE INDEX jobs_of_uid ON jobs (uid, id) WHERE parent IS NULL;
+    DROP INDEX ended_jobs;
+    CREATE INDEX ended_jobs ON jobs (ended_unix_ms, id) WHERE outcome IS NOT NULL AND parent IS NULL;
+    CREATE TABLE quality (                               -- what reflecting jobs came to, also those that are forgotten
+        id INTEGER PRIMARY KEY,                          -- in the order in which they ended
+        job INTEGER NOT NULL,
+        ended_unix_ms INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        judge TEXT NOT NULL,
+        first_passed INTEGER NOT NULL,                   -- 1 if its first picture passed
+        passed INTEGER NOT NULL,                         -- 1 if it ended with a picture that passed
+        rounds INTEGER NOT NULL,
+        checks INTEGER NOT NULL,
+        image_us INTEGER NOT NULL,
+        check_us INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// The newest schema version.

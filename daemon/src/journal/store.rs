@@ -145,7 +145,8 @@ impl Store {
     /// Writes a group of entries in one transaction and says what became of them.
     pub(super) fn write(&mut self, entries: &[Entry]) -> Result<Vec<Reply>, Fault> {
         let power = entries.iter().any(|entry| match entry {
-            Entry::Submission(record) => self.power_durable.contains(&record.class),
+            // Of a stage nothing was promised: one that is lost is asked for again.
+            Entry::Submission(record) => record.part.is_none() && self.power_durable.contains(&record.class),
             Entry::Outcome { .. } => true,
             Entry::Amendment(_)
             | Entry::Attempt { .. }

@@ -1,6 +1,9 @@
-//! The journal as its users see it, with real files. What it forgets is in `limits`.
+//! The journal as its users see it, with real files. What it forgets is in `limits`; `stages` and `quality` are about jobs
+//! that reflect.
 
 mod limits;
+mod quality;
+mod stages;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -97,6 +100,7 @@ fn now_ms() -> u64 {
 
 fn record(id: u64) -> JobRecord {
     JobRecord {
+        part: None,
         id: JobId(id),
         uid: 7,
         class: "light".to_owned(),
@@ -110,12 +114,13 @@ fn record(id: u64) -> JobRecord {
         retries: 0,
         suspect: false,
         deaths: 0,
+        part: None,
     }
 }
 
 fn ended(job: u64, outcome: Outcome, unix_ms: u64) -> Entry {
     let (job, usage) = (JobId(job), Usage::default());
-    Entry::Outcome { job, outcome, wait_us: 10, run_us: 20, backoff_us: 5, usage, unix_ms }
+    Entry::Outcome { job, outcome, wait_us: 10, run_us: 20, backoff_us: 5, usage, reflection: None, unix_ms }
 }
 
 fn image(blob: BlobRef) -> Outcome {
@@ -202,7 +207,7 @@ fn a_job_s_life_is_on_record() {
 
     let mut opened = open(root.path());
     let expected = JobRecord { attempts: 1, retries: 1, ..first };
-    let recovering = Recovering { record: expected, retry_at_unix_ms: Some(5000), damage: None };
+    let recovering = Recovering { record: expected, retry_at_unix_ms: Some(5000), ended: Vec::new(), damage: None };
     assert_eq!(opened.recovered.unfinished, [recovering]);
     assert_eq!(opened.recovered.next_id, JobId(2));
     opened.journal.write(Entry::Attempt { job, attempt: 2, lane, unix_ms: 200 });

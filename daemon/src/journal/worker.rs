@@ -3,9 +3,10 @@
 //! Its turn: take what has come in, commit it, say so, answer questions; then what is due of the upkeep: try again what did
 //! not fit on the disk, sync, copy the log, forget, remove files.
 //!
-//! What does not fit on a full disk: submissions are refused. Everything else is about jobs that were accepted, and is
-//! *held* here and tried again until it fits, in the order in which it came, at most once a second. How much that can be is
-//! bounded by the jobs that were accepted: of each its last amendment, and what became of those attempts that it still has.
+//! What does not fit on a full disk: submissions are refused, but for stages of jobs. These and everything else are about jobs
+//! that were accepted, and are *held* here and tried again until they fit, in the order in which they came, at most once a
+//! second. How much that can be is bounded by the jobs that were accepted: of each its last amendment, what became of those
+//! attempts that it still has, and its next stages.
 //! What nothing rests on, how memory was flushed, is not held.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,7 +19,7 @@ use super::read::{self, ReadError};
 use super::retention::{Calendar, excess};
 use super::store::{Fault, Store};
 use super::write::key_of;
-use super::{Entry, Message, Query, Reply};
+use super::{Entry, Message, Query, Reply, quality};
 use crate::config::RetentionConfig;
 use crate::disk::Low;
 
@@ -139,18 +140,21 @@ impl Worker {
         if self.try_at.is_none() { self.try_held() } else { Ok(()) }
     }
 
-    /// Refuses submissions, and keeps the rest as far as anything rests on it.
+    /// Refuses submissions of clients, and keeps the rest as far as anything rests on it.
     fn hold(&mut self, entries: Vec<Entry>, refusal: &Rejection) {
         for entry in entries {
             match entry {
-                Entry::Submission(record) => self.say(Reply::RecordFailed(record.id, refusal.clone())),
+                Entry::Submission(record) if record.part.is_none() => {
+                    self.say(Reply::RecordFailed(record.id, refusal.clone()));
+                }
                 Entry::Flush { .. } => {}
                 Entry::Amendment(record) => {
                     // A client may amend its job as often as it likes.
                     self.held.retain(|held| !matches!(held, Entry::Amendment(earlier) if earlier.id == record.id));
                     self.held.push(Entry::Amendment(record));
                 }
-                Entry::Attempt { .. }
+                Entry::Submission(_)
+                | Entry::Attempt { .. }
                 | Entry::AttemptEnd { .. }
                 | Entry::BackOff { .. }
                 | Entry::Outcome { .. }
@@ -204,6 +208,10 @@ impl Worker {
                 read::list(connection, uid, before, limit).map(|views| drop(reply.send(views)))
             }
             Query::History(job, reply) => read::history(connection, job).map(|attempts| drop(reply.send(attempts))),
+            Query::Quality { since_unix_ms, window, points, reply } => {
+                let view = quality::view(connection, since_unix_ms, window, points);
+                view.map(|view| drop(reply.send(view))).map_err(ReadError::from)
+            }
             Query::KeyOf { ticket, uid, key } => match key_of(connection, uid, &key).map_err(Fault::from) {
                 Ok(found) => {
                     self.say(Reply::KeyOf { ticket, found });

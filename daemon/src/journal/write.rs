@@ -1,11 +1,12 @@
 //! Entries into tables.
 
+use gpusched_core::JobRecord;
 use gpusched_shared::{BlobHash, BlobRef, JobId, Rejection};
 use rusqlite::{ErrorCode, OptionalExtension, Transaction, params};
 
-use super::row::{blobs, integer, key, text};
+use super::row::{blobs, integer, key, part_name, text};
 use super::store::Fault;
-use super::{Entry, Reply};
+use super::{Entry, Reply, quality};
 
 /// Flushes that are kept; older ones are forgotten.
 const FLUSHES: i64 = 10_000;
@@ -20,8 +21,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                 None => (None, None),
             };
             let inserted = run(
-                "INSERT INTO jobs (id, uid, class, record, submitted_unix_ms, retries, key, fingerprint) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO jobs (id, uid, class, record, submitted_unix_ms, retries, key, fingerprint, parent, part) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     key(record.id),
                     record.uid,
@@ -30,16 +31,17 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                     integer(record.submitted_unix_ms),
                     record.retries,
                     name,
-                    fingerprint
+                    fingerprint,
+                    record.part.map(|part| key(part.of)),
+                    record.part.map(part_name)
                 ],
             );
-            if let (Some(name), Err(error)) = (name, &inserted)
+            if let Err(error) = &inserted
                 && error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
-                && let Some((job, _)) = key_of(transaction, record.uid, name)?
+                && let Some(rejection) = conflict(transaction, record)?
             {
-                // Only this statement was undone. The scheduler and the journal were asked for the key before, so this is
-                // the last guard.
-                return Ok(Some(Reply::RecordFailed(record.id, Rejection::KeyConflict { job })));
+                // Only this statement was undone.
+                return Ok(Some(Reply::RecordFailed(record.id, rejection)));
             }
             inserted?;
             refer(transaction, record.id, &blobs(record, None))?;
@@ -63,10 +65,11 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
             "UPDATE jobs SET retries = ?2, retry_at_unix_ms = ?3 WHERE id = ?1 AND outcome IS NULL",
             params![key(*job), retry, integer(*retry_at_unix_ms)],
         )?,
-        Entry::Outcome { job, outcome, wait_us, run_us, backoff_us, usage, unix_ms } => {
+        Entry::Outcome { job, outcome, wait_us, run_us, backoff_us, usage, reflection, unix_ms } => {
+            let rounds = reflection.as_deref().map(text).transpose()?;
             let changed = run(
                 "UPDATE jobs SET outcome = ?2, wait_us = ?3, run_us = ?4, backoff_us = ?5, usage = ?6, \
-                 ended_unix_ms = ?7, retry_at_unix_ms = NULL WHERE id = ?1 AND outcome IS NULL",
+                 ended_unix_ms = ?7, reflection = ?8, retry_at_unix_ms = NULL WHERE id = ?1 AND outcome IS NULL",
                 params![
                     key(*job),
                     text(outcome)?,
@@ -74,13 +77,17 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                     integer(*run_us),
                     integer(*backoff_us),
                     text(usage)?,
-                    integer(*unix_ms)
+                    integer(*unix_ms),
+                    rounds
                 ],
             )?;
             if changed == 0 {
                 return Err(Fault::Broken(format!("job {job} ends, but is not on record as one that has not ended")));
             }
             refer(transaction, *job, &outcome.blob().into_iter().collect::<Vec<_>>())?;
+            if let Some(reflection) = reflection {
+                quality::keep(transaction, *job, reflection, *unix_ms)?;
+            }
             return Ok(Some(Reply::Concluded(*job)));
         }
         Entry::Footprint(kept) => run(
@@ -131,8 +138,33 @@ pub(super) fn key_of(
     }))
 }
 
+/// Why a submission could not become a row, if it is not for the disk's sake. The scheduler, and of keys the journal, was
+/// asked before, so this is the last guard: that a key names one job, and that no stage is made twice or for no job.
+fn conflict(transaction: &Transaction<'_>, record: &JobRecord) -> rusqlite::Result<Option<Rejection>> {
+    if let Some(of) = &record.key
+        && let Some((job, _)) = key_of(transaction, record.uid, &of.name)?
+    {
+        return Ok(Some(Rejection::KeyConflict { job }));
+    }
+    let Some(part) = record.part else { return Ok(None) };
+    let (parent, name) = (key(part.of), part_name(part));
+    let there = transaction
+        .prepare_cached("SELECT id FROM jobs WHERE parent = ?1 AND part = ?2")?
+        .query_row(params![parent, name], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if let Some(there) = there {
+        let reason = format!("stage {name} of job {} is on record as job {there}, it is not made twice", part.of);
+        return Ok(Some(Rejection::Internal { reason }));
+    }
+    let has_parent = transaction.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?.exists([parent])?;
+    let reason = format!("job {} is not on record, so it takes no stage {name}", part.of);
+    Ok((!has_parent).then_some(Rejection::Internal { reason }))
+}
+
+/// Notes that a job refers to files. Those of a stage are the job's whose stage it is: they are kept as long as that is.
 fn refer(transaction: &Transaction<'_>, job: JobId, blobs: &[BlobRef]) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO blob_refs VALUES (?1, ?2, ?3)")?;
+    let sql = "INSERT OR IGNORE INTO blob_refs SELECT ?1, coalesce(parent, id), ?3 FROM jobs WHERE id = ?2";
+    let mut statement = transaction.prepare_cached(sql)?;
     for blob in blobs {
         statement.execute(params![blob.hash.to_string(), key(job), integer(blob.bytes)])?;
     }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QueueView, Rejection, RouteView, Size, StatusView, Uid,
-    Update,
+    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView, Size,
+    StatusView, Uid, Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -69,13 +69,33 @@ pub enum Ask {
         reply: Reply<Vec<JobView>>,
     },
     /// Asks for a job's picture file.
-    Fetch(Peer, JobId, Reply<(BlobRef, File)>),
+    Fetch {
+        /// Who asks.
+        peer: Peer,
+        /// The job.
+        job: JobId,
+        /// The picture of this round; default: the one that the job ended with.
+        round: Option<u8>,
+        /// Gets the file.
+        reply: Reply<(BlobRef, File)>,
+    },
     /// Asks how the daemon is.
     Status(Peer, Reply<StatusView>),
     /// Asks why a job is where it is.
     Explain(Peer, JobId, Reply<Explanation>),
     /// Asks what became of each attempt at a job.
     History(Peer, JobId, Reply<Vec<AttemptView>>),
+    /// Asks how well pictures show what was asked for, over everyone's jobs.
+    Quality {
+        /// Only jobs that ended at or after this.
+        since_unix_ms: u64,
+        /// How many jobs the recent rate covers at most.
+        window: u32,
+        /// The most points of the trend.
+        points: u32,
+        /// Gets the numbers.
+        reply: Reply<QualityView>,
+    },
     /// Asks what waits and runs.
     Queue(Peer, Reply<Vec<QueueView>>),
     /// Asks where a job would go.

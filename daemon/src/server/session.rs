@@ -242,9 +242,9 @@ impl Client {
                 let list = |reply| Ask::List { peer, ended, before, limit, reply };
                 self.long(id, list, |jobs| Response::Jobs(fitting(jobs))).await
             }
-            Request::Fetch(job) => {
+            Request::Fetch { job, round } => {
                 let room = self.out.room().await?;
-                let (blob, file) = self.ask(|reply| Ask::Fetch(peer, job, reply)).await?;
+                let (blob, file) = self.ask(|reply| Ask::Fetch { peer, job, round, reply }).await?;
                 self.out.say_long(id, Response::File(blob), Some(file), room).await;
                 Ok(())
             }
@@ -268,6 +268,10 @@ impl Client {
             }
             Request::Pause { class, paused } => {
                 self.long(id, |reply| Ask::Pause { peer, class, paused, reply }, Response::Status).await
+            }
+            Request::Quality { since_unix_ms, window, points } => {
+                let quality = |reply| Ask::Quality { since_unix_ms, window, points, reply };
+                self.long(id, quality, Response::Quality).await
             }
             Request::Drain(on) => self.long(id, |reply| Ask::Drain(peer, on, reply), Response::Status).await,
         }

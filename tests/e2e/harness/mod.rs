@@ -34,7 +34,7 @@ pub(crate) fn until_working(client: &Client, job: JobId) {
     for update in client.watch(job).expect("watched") {
         match update.expect("an update") {
             Update::Running { activity: Activity::Working { done: 1.., .. }, .. } => return,
-            Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } => {}
+            Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } | Update::Reflecting { .. } => {}
             Update::Done(view) => panic!("job {job} was not to end: {:?}", view.state),
         }
     }
@@ -45,7 +45,10 @@ pub(crate) fn until_working(client: &Client, job: JobId) {
 pub(crate) fn outcome(view: &JobView) -> &Outcome {
     match &view.state {
         JobState::Done(outcome) => outcome,
-        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => {
+        JobState::Queued { .. }
+        | JobState::BackingOff { .. }
+        | JobState::Running { .. }
+        | JobState::Reflecting { .. } => {
             panic!("job {} has not ended: {:?}", view.id, view.state)
         }
     }

@@ -9,13 +9,13 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::{handover, render, save, scheduling, submit};
+use crate::{handover, quality, render, save, scheduling, submit};
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Submit(what) => return submit::run(what, &global, output).await,
+        Command::Submit(what) => return submit::run(*what, &global, output).await,
         Command::Watch { job, absence } => return watch(&global, job, absence.reconnect(), output).await,
         Command::Status => status(&connect(&global).await?, output).await?,
         Command::Jobs { limit, history: true, jobs, .. } => {
@@ -26,12 +26,13 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             let view = connect(&global).await?.show(job).await?;
             print(&view, output, render::job::full)?;
         }
-        Command::Fetch { job, target } => fetch(&global, job, &target, output).await?,
+        Command::Fetch { job, round, target } => fetch(&global, job, round, &target, output).await?,
         Command::Explain { job } => scheduling::explain(&connect(&global).await?, job, output).await?,
         Command::Queue => scheduling::queue(&connect(&global).await?, output).await?,
         Command::Route { explain, job } => {
             scheduling::route(&connect(&global).await?, job.spec(), explain, output).await?;
         }
+        Command::Quality(what) => quality::run(&connect(&global).await?, &what, output).await?,
         Command::SetPriority { job, priority } => {
             scheduling::set_priority(&connect(&global).await?, job, priority, output).await?;
         }
@@ -141,12 +142,21 @@ async fn watch(global: &Global, job: JobId, reconnect: Reconnect, output: &Outpu
     Ok(exit)
 }
 
-async fn fetch(global: &Global, job: JobId, target: &Target, output: &Output) -> Result<(), Failure> {
+async fn fetch(
+    global: &Global,
+    job: JobId,
+    round: Option<u8>,
+    target: &Target,
+    output: &Output,
+) -> Result<(), Failure> {
     save::check(target, output)?;
     let client = connect(global).await?;
-    let png = client.fetch_bytes(job).await?;
+    let png = match round {
+        Some(round) => client.fetch_round_bytes(job, round).await?,
+        None => client.fetch_bytes(job).await?,
+    };
     let blob = gpusched_client::BlobRef { hash: gpusched_client::BlobHash::of(&png), bytes: png.len() as u64 };
-    match save::write(&png, job, target, output)? {
+    match save::write(&png, job, round, target, output)? {
         Some(file) if output.json => output.document(&json!({ "blob": blob, "file": file.to_string_lossy() })),
         Some(file) => output.text(&file.display().to_string()),
         None => Ok(()),

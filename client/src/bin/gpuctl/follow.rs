@@ -1,20 +1,23 @@
 //! Watching a job until it ends, and telling how it did.
 
-use gpusched_client::{FailureKind, Job, JobState, JobView, Outcome, Update};
+use gpusched_client::{FailureKind, Job, JobState, JobView, Outcome, Update, Verdict};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::render::{clean, job, table};
+use crate::render::{clean, job, reflection, table};
 
 /// Shows a job's progress until it has ended; how it then is.
 pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobView, Failure> {
     loop {
         match job.next().await? {
             Some(Update::Done(view)) => return Ok(view),
-            Some(update @ (Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. })) => {
-                progress.show(job.id(), &update)?;
-            }
+            Some(
+                update @ (Update::Queued { .. }
+                | Update::Running { .. }
+                | Update::BackingOff { .. }
+                | Update::Reflecting { .. }),
+            ) => progress.show(job.id(), &update)?,
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }
     }
@@ -26,6 +29,9 @@ pub(crate) fn conclude(view: &JobView, output: &Output) -> Result<Exit, Failure>
         return Err(gpusched_client::Error::Protocol(format!("job {} is done, but has no outcome", view.id)).into());
     };
     if !output.json {
+        if let Some(of) = &view.reflection {
+            reflection::rounds(of).iter().for_each(|line| output.note(line));
+        }
         tell(view, outcome, output)?;
     }
     Ok(outcome.into())
@@ -34,9 +40,17 @@ pub(crate) fn conclude(view: &JobView, output: &Output) -> Result<Exit, Failure>
 fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failure> {
     let id = view.id;
     match outcome {
-        Outcome::Image { truncated_tokens: 0, .. } => {}
-        Outcome::Image { truncated_tokens: n, .. } => {
-            output.note(&format!("the prompt is {n} tokens longer than the model reads; the end was ignored"));
+        Outcome::Image { truncated_tokens, .. } => {
+            if *truncated_tokens > 0 {
+                let n = truncated_tokens;
+                output.note(&format!("the prompt is {n} tokens longer than the model reads; the end was ignored"));
+            }
+            match &view.reflection {
+                Some(of) if of.verdict == Some(Verdict::Pass) => output.note(&reflection::result(of)),
+                // The job is done, but who asked for checks is to know, even one who wants to hear little.
+                Some(of) => output.complain(&reflection::result(of)),
+                None => {}
+            }
         }
         Outcome::Answers(answers) => match answers.as_slice() {
             [] => output.note(&format!("job {id} has no answer")),
@@ -54,6 +68,7 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
                 FailureKind::OutOfMemory(_) => "ask for less (a smaller size), or give the class a larger partition",
                 FailureKind::Quarantined { .. } => "it is not run any more: report it, with the daemon's log",
                 FailureKind::Storage => "submit it again",
+                FailureKind::ChecksFailed => "its rounds are kept: see `gpuctl show`, and `gpuctl fetch --round`",
             };
             output.complain(&format!("job {id} failed: {}; {remedy}", job::failed(kind, message)));
         }

@@ -5,7 +5,7 @@
 //!
 //! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
 //! (why and when a job runs) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
-//! codes, [`save`] and [`png`] how a picture becomes a file.
+//! codes, [`save`] and [`png`] how a picture becomes a file, [`quality`] how well pictures turn out.
 
 mod cli;
 mod commands;
@@ -16,6 +16,7 @@ mod output;
 mod png;
 #[cfg(feature = "preview")]
 mod preview;
+mod quality;
 mod render;
 mod save;
 mod scheduling;

@@ -37,11 +37,17 @@ pub(crate) fn check(target: &Target, output: &Output) -> Result<(), Failure> {
     Err(Failure::Write { path: path.clone(), source })
 }
 
-/// Writes the picture of `job` to its target; the file's path, unless it is standard output.
+/// Writes the picture of `job`, or of one of its rounds, to its target; the file's path, unless it is standard output.
 ///
 /// The job's number is added here, not by the daemon: its store names files by what they hold, and the picture is the same
 /// for every job with the same seed.
-pub(crate) fn write(png: &[u8], job: JobId, target: &Target, output: &Output) -> Result<Option<PathBuf>, Failure> {
+pub(crate) fn write(
+    png: &[u8],
+    job: JobId,
+    round: Option<u8>,
+    target: &Target,
+    output: &Output,
+) -> Result<Option<PathBuf>, Failure> {
     let png = with_text(png, JOB_KEYWORD, &job.to_string());
     match &target.output {
         Some(path) if is_stdout(path) => output.bytes(&png).map(|()| None),
@@ -49,7 +55,10 @@ pub(crate) fn write(png: &[u8], job: JobId, target: &Target, output: &Output) ->
             fs::write(path, &png).map_err(|source| Failure::Write { path: path.clone(), source })?;
             Ok(Some(path.clone()))
         }
-        None => write_new(&png, job, Path::new("")).map(Some),
+        None => {
+            let round = round.map(|round| format!("-round-{round}")).unwrap_or_default();
+            write_new(&png, &format!("gpusched-{job}{round}"), Path::new("")).map(Some)
+        }
     }
 }
 
@@ -57,13 +66,13 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Writes to `gpusched-<job>.png` in `directory`, or with a number appended if there is such a file.
-fn write_new(png: &[u8], job: JobId, directory: &Path) -> Result<PathBuf, Failure> {
-    let mut path = directory.join(format!("gpusched-{job}.png"));
+/// Writes to `<name>.png` in `directory`, or with a number appended to the name if there is such a file.
+fn write_new(png: &[u8], name: &str, directory: &Path) -> Result<PathBuf, Failure> {
+    let mut path = directory.join(format!("{name}.png"));
     for copy in 2u32.. {
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                path = directory.join(format!("gpusched-{job}-{copy}.png"));
+                path = directory.join(format!("{name}-{copy}.png"));
             }
             opened => {
                 let written = opened.and_then(|mut file: File| file.write_all(png));
@@ -83,7 +92,7 @@ mod tests {
     #[test]
     fn the_default_name_never_overwrites() {
         let directory = tempfile::tempdir().expect("a directory");
-        let names: Vec<_> = (0..3).map(|_| write_new(b"x", JobId(7), directory.path()).expect("written")).collect();
+        let names: Vec<_> = (0..3).map(|_| write_new(b"x", "gpusched-7", directory.path()).expect("written")).collect();
         let expected = ["gpusched-7.png", "gpusched-7-2.png", "gpusched-7-3.png"];
         assert_eq!(names, expected.map(|name| directory.path().join(name)));
     }

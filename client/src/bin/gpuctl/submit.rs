@@ -100,7 +100,7 @@ async fn finish(job: &mut Job, submit: &Submit, progress: Progress, output: &Out
     let mut result = json!({ "result": view });
     if let (JobState::Done(Outcome::Image { .. }), Some(picture)) = (&view.state, submit.picture()) {
         let png = job.fetch_bytes().await?;
-        if let Some(file) = save::write(&png, job.id(), &picture.target, output)? {
+        if let Some(file) = save::write(&png, job.id(), None, &picture.target, output)? {
             if output.json {
                 result["file"] = json!(file.to_string_lossy());
             } else {
@@ -148,8 +148,12 @@ fn fate(job: JobId, ended: Option<&JobView>) -> String {
             format!("job {job} had ended before: {}; see `gpuctl show {job}`", outcome.word())
         }
         // The daemon cancels what is attached to a closed connection.
-        Some(JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. }) | None => {
-            format!("job {job} is being cancelled")
-        }
+        Some(
+            JobState::Queued { .. }
+            | JobState::BackingOff { .. }
+            | JobState::Running { .. }
+            | JobState::Reflecting { .. },
+        )
+        | None => format!("job {job} is being cancelled"),
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use gpusched_client::shared::spec::PRIORITY;
 use gpusched_client::shared::{ImageSpec, JobSpec, Size, Task, VqaSpec};
 
+use super::reflect::ReflectOptions;
 use super::{Absence, Target};
 
 /// What a job says where only its options matter. It does not matter to where a job goes, but no job says nothing.
@@ -24,6 +25,8 @@ pub(crate) enum Submit {
         image: ImageOptions,
         #[command(flatten)]
         job: JobOptions,
+        #[command(flatten)]
+        reflect: ReflectOptions,
         #[command(flatten)]
         picture: PictureOptions,
         #[command(flatten)]
@@ -42,6 +45,8 @@ pub(crate) enum Submit {
         image: ImageOptions,
         #[command(flatten)]
         job: JobOptions,
+        #[command(flatten)]
+        reflect: ReflectOptions,
         #[command(flatten)]
         picture: PictureOptions,
         #[command(flatten)]
@@ -170,8 +175,12 @@ impl Submit {
     /// The job to ask for.
     pub(crate) fn spec(&self) -> JobSpec {
         match self {
-            Self::Txt2img { prompt, image, job, .. } => job.spec(Task::Txt2Img(image.spec(prompt))),
-            Self::Img2img { prompt, image, job, .. } => job.spec(Task::Img2Img(image.spec(prompt))),
+            Self::Txt2img { prompt, image, job, reflect, .. } => {
+                JobSpec { reflect: reflect.reflect(), ..job.spec(Task::Txt2Img(image.spec(prompt))) }
+            }
+            Self::Img2img { prompt, image, job, reflect, .. } => {
+                JobSpec { reflect: reflect.reflect(), ..job.spec(Task::Img2Img(image.spec(prompt))) }
+            }
             Self::Vqa { question, top, job, .. } => {
                 job.spec(Task::Vqa(VqaSpec { question: question.clone(), top: top.unwrap_or(1) }))
             }
@@ -226,12 +235,12 @@ impl ImageOptions {
 impl JobOptions {
     fn spec(&self, task: Task) -> JobSpec {
         JobSpec {
-            task,
             model: self.model.clone(),
             priority: self.priority,
             deadline_ms: self.deadline.map(milliseconds),
             queue_timeout_ms: self.queue_timeout.map(milliseconds),
             run_timeout_ms: self.run_timeout.map(milliseconds),
+            ..JobSpec::new(task)
         }
     }
 }
@@ -241,11 +250,12 @@ pub(super) fn priority() -> impl clap::builder::TypedValueParser<Value = i8> {
     clap::value_parser!(i8).range(i64::from(*PRIORITY.start())..=i64::from(*PRIORITY.end()))
 }
 
-fn milliseconds(time: Duration) -> u64 {
+pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time span.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let milliseconds: u64 = match unit {
@@ -266,7 +276,7 @@ mod tests {
     use super::super::{Cli, Command};
     use super::*;
 
-    fn submit(args: &[&str]) -> Result<Submit, clap::Error> {
+    fn submit(args: &[&str]) -> Result<Box<Submit>, clap::Error> {
         let cli = Cli::try_parse_from(["gpuctl", "submit"].iter().chain(args))?;
         let Command::Submit(submit) = cli.command else { panic!("not submit") };
         Ok(submit)

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod job;
+mod reflect;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,14 +9,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use gpusched_client::shared::quality::MAX_POINTS;
 use gpusched_client::{JobId, Reconnect};
 
 pub(crate) use job::{Question, SubmissionOptions, Submit};
 
 const AFTER_HELP: &str = "\
 Exit codes:
-    0  done
-    1  the job failed
+    0  done; with --reflect also if no picture passed its checks, which is said on standard error
+    1  the job failed; with --strict also because no picture passed its checks
     2  the command line is wrong, or a file it names cannot be read or written
     3  no daemon, or the connection to it was lost (submit and watch: and it was not back in time,
      see --reconnect); no gpuschedd to hand over to
@@ -40,6 +42,7 @@ JSON (--json), one document a line:
   route                {\"class\", \"rules\": [{\"rule\", \"fails\"}], \"run_bytes\", \"weights_bytes\",
                        \"run_ms\"}, with and without --explain; \"fails\" is null in the rule that
                        takes the job
+  quality              {\"overall\", \"recent\", \"window\", \"models\", \"trend\"}
   fetch                {\"blob\": {\"hash\", \"bytes\"}, \"file\": PATH}
   submit --detach      {\"job\": ID}
   submit --retry       {\"retry\": {\"wait_ms\", \"because\": {\"code\", ...}}} before each wait
@@ -78,7 +81,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Hand in a job and wait for its result; Ctrl-C cancels it.
     #[command(subcommand)]
-    Submit(Submit),
+    Submit(Box<Submit>),
     /// Show the daemon: its classes, lanes and models.
     Status,
     /// List your jobs, newest first.
@@ -111,6 +114,10 @@ pub(crate) enum Command {
     Fetch {
         #[arg(value_name = "ID")]
         job: JobId,
+        /// The picture of this round, of a job that reflects; by default written to gpusched-ID-round-N.png [default: the
+        /// one it ended with]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        round: Option<u8>,
         #[command(flatten)]
         target: Target,
     },
@@ -134,6 +141,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         job: Question,
     },
+    /// Show how often pictures pass their checks, at once and in the end, over everyone's jobs that reflect.
+    Quality(Quality),
     /// Change which of your jobs go first.
     SetPriority {
         #[arg(value_name = "ID")]
@@ -166,6 +175,27 @@ pub(crate) enum Command {
     Journal(Arguments),
     /// Print a completion script for a shell.
     Completions { shell: Shell },
+}
+
+/// Which jobs to count, and how to show them.
+#[derive(Debug, Args)]
+pub(crate) struct Quality {
+    /// Only jobs that ended so long ago or less, for example 30m, 24h.
+    #[arg(long, value_name = "TIME", value_parser = job::duration)]
+    pub(crate) since: Option<Duration>,
+    /// How many of the last jobs to count by themselves.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: u32,
+    /// Into how many groups of jobs, at most, to divide the trend.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = points())]
+    pub(crate) points: u32,
+    /// Print the trend as comma-separated values.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+}
+
+fn points() -> impl clap::builder::TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..=i64::from(MAX_POINTS))
 }
 
 /// What gpuschedd is to make of it, as it stands.
@@ -215,6 +245,18 @@ mod tests {
     fn priorities_may_be_negative() {
         let cli = Cli::try_parse_from(["gpuctl", "set-priority", "7", "-3"]).expect("a command line");
         assert!(matches!(cli.command, Command::SetPriority { job: JobId(7), priority: -3 }));
+    }
+
+    #[test]
+    fn quality_is_printed_one_way() {
+        let quality = |args: &[&str]| Cli::try_parse_from(["gpuctl", "quality"].iter().chain(args));
+        let cli = quality(&["--since", "1h", "--window", "10", "--csv"]).expect("a command line");
+        let Command::Quality(Quality { since, window: 10, points: 20, csv: true }) = cli.command else {
+            panic!("not that quality")
+        };
+        assert_eq!(since, Some(Duration::from_secs(3600)));
+        assert!(quality(&["--csv", "--json"]).is_err());
+        assert!(quality(&["--points", "201"]).is_err());
     }
 
     #[test]

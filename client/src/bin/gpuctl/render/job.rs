@@ -6,6 +6,7 @@ use std::time::Duration;
 use gpusched_client::shared::{Activity, Bytes, Usage};
 use gpusched_client::{FailureKind, ImageSpec, JobState, JobView, Outcome, Task};
 
+use super::reflection::{self, budget, phase, round};
 use super::units::{ago, moment, span};
 use super::{clean, fields, shorten, table};
 
@@ -27,7 +28,7 @@ pub(crate) fn list(jobs: &[JobView], now_unix_ms: u64) -> String {
         ("TASK", true, |job, _| job.spec.task.kind().to_string()),
         ("MODEL", true, |job, _| job.spec.model.as_deref().map_or_else(|| "-".to_owned(), clean)),
         ("PRIORITY", prioritised, |job, _| job.spec.priority.to_string()),
-        ("STATE", true, |job, _| state(&job.state)),
+        ("STATE", true, |job, _| judged_state(job)),
         ("SUBMITTED", true, |job, now_unix_ms| ago(job.submitted_unix_ms, now_unix_ms)),
         ("WAITED", true, |job, _| micros(job.wait_us)),
         ("RAN", true, |job, _| micros(job.run_us)),
@@ -40,12 +41,21 @@ pub(crate) fn list(jobs: &[JobView], now_unix_ms: u64) -> String {
     table(&header, rows.collect())
 }
 
+/// Where a job is, in a few words; of a picture that was checked, what came of that, too.
+fn judged_state(job: &JobView) -> String {
+    match job.reflection.as_ref().and_then(|reflection| reflection.verdict) {
+        Some(verdict) => format!("{}, {verdict}", state(&job.state)),
+        None => state(&job.state),
+    }
+}
+
 /// Where a job is, in a few words.
 pub(crate) fn state(state: &JobState) -> String {
     match state {
         JobState::Queued { ahead } => queued(*ahead),
         JobState::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
         JobState::Running { activity, parked, .. } => running(*activity, *parked),
+        JobState::Reflecting { round: number, of, .. } => round(*number, *of),
         JobState::Done(outcome) => outcome.word().to_owned(),
     }
 }
@@ -55,6 +65,7 @@ pub(crate) fn full_state(of: &JobState) -> String {
     match of {
         JobState::Queued { .. } | JobState::BackingOff { .. } => state(of),
         JobState::Running { lane, .. } => format!("{}, on lane {lane}", state(of)),
+        JobState::Reflecting { phase: at, .. } => format!("{}: {}", state(of), phase(*at)),
         JobState::Done(Outcome::Expired { limit }) => format!("{}: its {limit} passed", state(of)),
         JobState::Done(Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled) => {
             state(of)
@@ -75,9 +86,10 @@ pub(crate) fn cancelled(view: &JobView) -> String {
             format!("had ended before: {}", outcome.word())
         }
         JobState::Done(outcome @ (Outcome::Cancelled | Outcome::Expired { .. })) => outcome.word().to_owned(),
-        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Running { .. } => {
-            "is being cancelled".to_owned()
-        }
+        JobState::Queued { .. }
+        | JobState::BackingOff { .. }
+        | JobState::Running { .. }
+        | JobState::Reflecting { .. } => "is being cancelled".to_owned(),
     }
 }
 
@@ -125,6 +137,7 @@ pub(crate) fn full(job: &JobView) -> String {
     for (name, ms, what) in limits {
         lines.extend(ms.map(|ms| (name, format!("{} {what}", span(Duration::from_millis(ms))))));
     }
+    lines.extend(job.spec.reflect.as_ref().map(|reflect| ("reflects", budget(reflect))));
     lines.push(("submitted", moment(job.submitted_unix_ms)));
     lines.push(("by", format!("uid {}, {}", job.uid, if job.attached { "attached" } else { "detached" })));
     lines.push(("waited", micros(job.wait_us)));
@@ -140,7 +153,10 @@ pub(crate) fn full(job: &JobView) -> String {
     if let JobState::Done(outcome) = &job.state {
         result(outcome, &mut lines);
     }
-    fields(&lines)
+    let Some(reflection) = &job.reflection else { return fields(&lines) };
+    lines.push(("checked", reflection::result(reflection)));
+    let parts = std::iter::once(fields(&lines)).chain(reflection::tables(reflection));
+    parts.collect::<Vec<_>>().join("\n\n")
 }
 
 type Lines = Vec<(&'static str, String)>;
@@ -190,9 +206,10 @@ fn result(outcome: &Outcome, lines: &mut Lines) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use gpusched_client::shared::OutOfMemory;
-    use gpusched_client::{BlobHash, BlobRef, JobId, Size, TimeLimit, txt2img};
+    use gpusched_client::shared::{OutOfMemory, Phase};
+    use gpusched_client::{BlobHash, BlobRef, JobId, Reflect, Reflection, Size, TimeLimit, txt2img};
 
+    use super::super::reflection::tests::passed;
     use super::*;
 
     pub(in super::super) fn job(state: JobState) -> JobView {
@@ -210,6 +227,7 @@ pub(super) mod tests {
             usage: Usage::default(),
             retries: 0,
             backoff_us: 0,
+            reflection: None,
         }
     }
 
@@ -270,6 +288,31 @@ picture    64x32 pixels, 1.5 KiB
 blake3     abababababababababababababababababababababababababababababababab
 ignored    the last 3 tokens of the prompt";
         assert_eq!(full(&job), expected);
+    }
+
+    #[test]
+    fn a_job_that_reflects_tells_its_rounds() {
+        let phase = Phase::Checking { done: 3, of: 5 };
+        let mut job = job(JobState::Reflecting { round: 2, of: 4, phase });
+        job.spec.reflect = Some(Reflect { rounds: Some(4), ..Reflect::default() });
+        let undecided = Reflection { rounds: Vec::new(), best: None, verdict: None, end: None };
+        job.reflection = Some(undecided.clone());
+        assert!(list(&[job.clone()], 0).contains("  round 2/4  "));
+        let text = full(&job);
+        assert!(text.contains("\nstate      round 2/4: 3 of 5 checks\n"), "{text}");
+        assert!(text.contains("\nreflects   up to 4 rounds\n"), "{text}");
+        assert!(text.ends_with("\nchecked    not decided yet"), "{text}");
+
+        let blob = BlobRef { hash: BlobHash([0xab; 32]), bytes: 1500 };
+        let size = Size { width: 64, height: 32 };
+        job.state = JobState::Done(Outcome::Image { blob, size, truncated_tokens: 0 });
+        // A list brings no rounds.
+        job.reflection = Some(Reflection { rounds: Vec::new(), ..passed() });
+        assert!(list(&[job.clone()], 0).contains("  done, PASS  "));
+        job.reflection = Some(passed());
+        let text = full(&job);
+        assert!(text.contains("\nchecked    round 2 is the result: PASS\n\nROUND  VERDICT"), "{text}");
+        assert!(text.contains("\n\nROUND  CHECK "), "{text}");
     }
 
     #[test]

@@ -4,7 +4,9 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod progress;
+pub(crate) mod quality;
 pub(crate) mod queue;
+pub(crate) mod reflection;
 pub(crate) mod status;
 pub(crate) mod units;
 

@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use gpusched_client::shared::Activity;
+use gpusched_client::shared::{Activity, Phase};
 use gpusched_client::{JobId, Notice, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::job::{backing_off, queued, running};
+use super::reflection::{phase, round};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -118,31 +119,47 @@ fn words(update: &Update) -> String {
         Update::Queued { ahead } => queued(*ahead),
         Update::Running { activity, parked, .. } => running(*activity, *parked),
         Update::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
+        Update::Reflecting { round: number, of, phase: at } => format!("{}: {}", round(*number, *of), phase(*at)),
         Update::Done(_) => "ended".to_owned(),
     }
 }
 
 fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
-    let template = match update {
-        Update::Running { activity: Activity::Loading { done, of } | Activity::Working { done, of }, .. } => {
-            bar.set_length(u64::from(*of));
-            bar.set_position(u64::from(*done));
+    let template = match counted(update) {
+        Some((done, of)) => {
+            bar.set_length(u64::from(of));
+            bar.set_position(u64::from(done));
             "{spinner} {msg} {bar:30} {elapsed}"
         }
-        Update::Running { activity: Activity::Starting, .. }
-        | Update::Queued { .. }
-        | Update::BackingOff { .. }
-        | Update::Done(_) => "{spinner} {msg} {elapsed}",
+        None => "{spinner} {msg} {elapsed}",
     };
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.set_message(format!("job {job}: {}", words(update)));
 }
 
+/// How much is done, and of how much, where that can be counted.
+fn counted(update: &Update) -> Option<(u32, u32)> {
+    match update {
+        Update::Running { activity, .. } | Update::Reflecting { phase: Phase::Making { activity, .. }, .. } => {
+            match *activity {
+                Activity::Loading { done, of } | Activity::Working { done, of } => Some((done, of)),
+                Activity::Starting => None,
+            }
+        }
+        Update::Reflecting { phase: Phase::Checking { done, of }, .. } => Some((u32::from(*done), u32::from(*of))),
+        Update::Queued { .. }
+        | Update::BackingOff { .. }
+        | Update::Reflecting { phase: Phase::Waiting, .. }
+        | Update::Done(_) => None,
+    }
+}
+
 /// Keeps lines few: one for each new place in the queue, one for each tenth of what a lane does, and one more for the
-/// first time it is parked in it, however often it is.
+/// first time it is parked in it, however often it is. A round adds one for its waiting and one for its checks.
 #[derive(Debug, Default)]
 struct Pace {
-    last: Option<Mark>,
+    /// In which round, from 1, or 0 without rounds; and what.
+    last: Option<(u8, Mark)>,
     parked: bool,
 }
 
@@ -153,26 +170,44 @@ enum Mark {
     Starting,
     Loading(u64),
     Working(u64),
+    Waiting,
+    Checking,
     Ended,
 }
 
 impl Pace {
     fn is_worth_a_line(&mut self, update: &Update) -> bool {
-        let tenths = |done: u32, of: u32| u64::from(done) * 10 / u64::from(of.max(1));
-        let mark = match update {
-            Update::Queued { ahead } => Mark::Queued(*ahead),
-            Update::BackingOff { retry, .. } => Mark::BackingOff(*retry),
-            Update::Running { activity: Activity::Starting, .. } => Mark::Starting,
-            Update::Running { activity: Activity::Loading { done, of }, .. } => Mark::Loading(tenths(*done, *of)),
-            Update::Running { activity: Activity::Working { done, of }, .. } => Mark::Working(tenths(*done, *of)),
-            Update::Done(_) => Mark::Ended,
-        };
-        let parked = matches!(update, Update::Running { parked: true, .. });
+        let mark = mark(update);
+        let parked = matches!(
+            update,
+            Update::Running { parked: true, .. } | Update::Reflecting { phase: Phase::Making { parked: true, .. }, .. }
+        );
         let new = self.last.as_ref() != Some(&mark);
         let worth = new || (parked && !self.parked);
         self.parked = parked || (self.parked && !new);
         self.last = Some(mark);
         worth
+    }
+}
+
+fn mark(update: &Update) -> (u8, Mark) {
+    match update {
+        Update::Queued { ahead } => (0, Mark::Queued(*ahead)),
+        Update::BackingOff { retry, .. } => (0, Mark::BackingOff(*retry)),
+        Update::Running { activity, .. } => (0, working_mark(*activity)),
+        Update::Reflecting { round, phase: Phase::Waiting, .. } => (*round, Mark::Waiting),
+        Update::Reflecting { round, phase: Phase::Making { activity, .. }, .. } => (*round, working_mark(*activity)),
+        Update::Reflecting { round, phase: Phase::Checking { .. }, .. } => (*round, Mark::Checking),
+        Update::Done(_) => (0, Mark::Ended),
+    }
+}
+
+fn working_mark(activity: Activity) -> Mark {
+    let tenths = |done: u32, of: u32| u64::from(done) * 10 / u64::from(of.max(1));
+    match activity {
+        Activity::Starting => Mark::Starting,
+        Activity::Loading { done, of } => Mark::Loading(tenths(done, of)),
+        Activity::Working { done, of } => Mark::Working(tenths(done, of)),
     }
 }
 
@@ -210,6 +245,28 @@ mod tests {
         let news = [working(4, 20), parked(4, 20), working(4, 20), parked(4, 20), parked(6, 20), working(8, 20)];
         let worth = news.map(|update| pace.is_worth_a_line(&update));
         assert_eq!(worth, [true, true, false, false, true, true]);
+    }
+
+    #[test]
+    fn each_round_has_lines_of_its_own() {
+        let at = |round, phase| Update::Reflecting { round, of: 4, phase };
+        let making = |done| Phase::Making { activity: Activity::Working { done, of: 20 }, parked: false };
+        let news = [
+            at(1, Phase::Waiting),
+            at(1, making(4)),
+            at(1, making(5)),
+            at(1, Phase::Checking { done: 0, of: 5 }),
+            at(1, Phase::Checking { done: 1, of: 5 }),
+            at(2, Phase::Waiting),
+            at(2, making(4)),
+        ];
+        let mut pace = Pace::default();
+        let worth = news.each_ref().map(|update| pace.is_worth_a_line(update));
+        assert_eq!(worth, [true, true, false, true, false, true, true]);
+        assert_eq!(words(&news[1]), "round 1/4: step 4 of 20");
+        assert_eq!(counted(&news[1]), Some((4, 20)));
+        assert_eq!(counted(&news[4]), Some((1, 5)));
+        assert_eq!(counted(&news[0]), None);
     }
 
     #[test]

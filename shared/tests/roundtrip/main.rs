@@ -1,5 +1,7 @@
 //! Whatever can be said arrives as it was said, and no bytes make the decoder panic.
 
+mod reflection;
+
 use gpusched_shared::codec::{decode, encode};
 use gpusched_shared::{
     Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, ClassView, EngineView, Explanation, FailureKind,
@@ -10,6 +12,7 @@ use gpusched_shared::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use reflection::{phase, quality, reflect, reflection};
 
 fn text() -> impl Strategy<Value = String> {
     ".{0,20}"
@@ -31,14 +34,15 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         image().prop_map(Task::Img2Img),
         (text(), any::<u8>()).prop_map(|(question, top)| Task::Vqa(VqaSpec { question, top })),
     ];
-    (task, of(text()), any::<(i8, Option<u64>, Option<u64>, Option<u64>)>()).prop_map(
-        |(task, model, (priority, deadline_ms, queue_timeout_ms, run_timeout_ms))| JobSpec {
+    (task, of(text()), any::<(i8, Option<u64>, Option<u64>, Option<u64>)>(), of(reflect())).prop_map(
+        |(task, model, (priority, deadline_ms, queue_timeout_ms, run_timeout_ms), reflect)| JobSpec {
             task,
             model,
             priority,
             deadline_ms,
             queue_timeout_ms,
             run_timeout_ms,
+            reflect,
         },
     )
 }
@@ -58,6 +62,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         oom,
         any::<u32>().prop_map(|deaths| FailureKind::Quarantined { deaths }),
         Just(FailureKind::Storage),
+        Just(FailureKind::ChecksFailed),
     ];
     let limit = prop_oneof![Just(TimeLimit::Deadline), Just(TimeLimit::QueueTimeout), Just(TimeLimit::RunTimeout)];
     let answer = (text(), 0f32..1.0).prop_map(|(label, score)| Answer { label, score });
@@ -91,6 +96,7 @@ fn state() -> impl Strategy<Value = JobState> {
             parked
         }),
         any::<(u32, u64)>().prop_map(|(retry, within_ms)| JobState::BackingOff { retry, within_ms }),
+        (any::<(u8, u8)>(), phase()).prop_map(|((round, of), phase)| JobState::Reflecting { round, of, phase }),
         outcome().prop_map(JobState::Done),
     ]
 }
@@ -106,8 +112,8 @@ fn usage() -> impl Strategy<Value = Usage> {
 
 fn view() -> impl Strategy<Value = JobView> {
     let times = any::<(u64, u64, u64, u64)>();
-    (any::<(u64, u32, bool, u32, u32)>(), text(), spec(), state(), times, usage()).prop_map(
-        |((id, uid, attached, attempts, retries), class, spec, state, times, usage)| {
+    (any::<(u64, u32, bool, u32, u32)>(), text(), spec(), state(), times, usage(), of(reflection())).prop_map(
+        |((id, uid, attached, attempts, retries), class, spec, state, times, usage, reflection)| {
             let (submitted_unix_ms, wait_us, run_us, backoff_us) = times;
             JobView {
                 id: JobId(id),
@@ -123,6 +129,7 @@ fn view() -> impl Strategy<Value = JobView> {
                 usage,
                 retries,
                 backoff_us,
+                reflection,
             }
         },
     )
@@ -305,7 +312,7 @@ fn request() -> impl Strategy<Value = Request> {
         job.clone().prop_map(Request::Watch),
         job.clone().prop_map(Request::Cancel),
         job.clone().prop_map(Request::Show),
-        job.clone().prop_map(Request::Fetch),
+        any::<(u64, Option<u8>)>().prop_map(|(job, round)| Request::Fetch { job: JobId(job), round }),
         job.clone().prop_map(Request::Explain),
         job.prop_map(Request::History),
         any::<(u64, i8)>().prop_map(|(job, priority)| Request::SetPriority { job: JobId(job), priority }),
@@ -319,6 +326,11 @@ fn request() -> impl Strategy<Value = Request> {
         spec().prop_map(Request::Route),
         (text(), any::<bool>()).prop_map(|(class, paused)| Request::Pause { class, paused }),
         any::<bool>().prop_map(Request::Drain),
+        any::<(u64, u32, u32)>().prop_map(|(since_unix_ms, window, points)| Request::Quality {
+            since_unix_ms,
+            window,
+            points
+        }),
     ]
 }
 
@@ -331,6 +343,7 @@ fn response() -> impl Strategy<Value = Response> {
             parked
         }),
         any::<(u32, u64)>().prop_map(|(retry, within_ms)| Update::BackingOff { retry, within_ms }),
+        (any::<(u8, u8)>(), phase()).prop_map(|((round, of), phase)| Update::Reflecting { round, of, phase }),
         view().prop_map(Update::Done),
     ];
     prop_oneof![
@@ -350,6 +363,7 @@ fn response() -> impl Strategy<Value = Response> {
         vec(place(), 0..4).prop_map(Response::Queue),
         route().prop_map(Response::Route),
         vec(attempt(), 0..4).prop_map(Response::History),
+        quality().prop_map(Response::Quality),
     ]
 }
 
