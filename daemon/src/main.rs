@@ -34,6 +34,8 @@ enum Action {
     /// Run 10 image jobs and 5 question jobs through private daemons with the shipped weights, under several queues and
     /// under one, and show what happens.
     Demo(demo::Options),
+    /// Measure how well pictures show what was asked for: without reflection, and with up to so many rounds of it.
+    Adherence(demo::adherence::Options),
     /// Play a scenario through the scheduler on a virtual clock, under one queue and under several.
     Simulate(SimulateArgs),
     /// Say how many lanes of each class fit into the device's memory together, and why not one more.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         None => run(cli.serve),
         Some(Action::Serve(args)) => run(args),
         Some(Action::Demo(options)) => demo::run(&options),
+        Some(Action::Adherence(options)) => demo::adherence::run(&options),
         Some(Action::Simulate(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),

@@ -2,9 +2,10 @@
 
 use gpusched_client::{Picture, txt2img, vqa};
 use gpusched_shared::JobSpec;
-use image::{Rgb, RgbImage};
+use image::RgbImage;
 
-use super::checker::{COLORS, Kind, color};
+use super::checker::{COLORS, Kind};
+use super::scene::{self, Shape};
 
 /// Pixels along a side of the pictures that questions are about: as large as pictures usually are, so that a question takes
 /// as long beside an image as published.
@@ -83,29 +84,21 @@ pub(super) fn questions(count: u32) -> impl Iterator<Item = Job> {
 }
 
 /// A shape in the middle of a white ground, `side` pixels across.
-fn draw(name: &str, kind: Kind, side: u32) -> RgbImage {
+fn draw(color: &str, kind: Kind, side: u32) -> RgbImage {
     let (middle, radius) = (f64::from(side) / 2.0, f64::from(side) / 5.0);
-    RgbImage::from_fn(side, side, |x, y| {
-        let (dx, dy) = (f64::from(x) + 0.5 - middle, f64::from(y) + 0.5 - middle);
-        let inside = match kind {
-            Kind::Circle => dx.hypot(dy) < radius,
-            Kind::Square => dx.abs().max(dy.abs()) < 0.886 * radius,
-            Kind::Triangle => dy < 0.95 * radius && dx.abs() * 1.9 < (dy + 0.95 * radius) * 1.1,
-        };
-        Rgb(if inside { color(name) } else { [255; 3] })
-    })
+    scene::draw(&[Shape { color: color.to_owned(), kind, x: middle, y: middle, radius }], side)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::checker::{SIDE, find};
+    use super::super::checker::{SIDE, find, shows};
     use super::*;
 
     #[test]
     fn the_checker_sees_what_is_drawn() {
         for index in 0..24 {
             let (color, kind) = shape(index);
-            assert_eq!(find(&draw(color, kind, SIDE)), vec![(color, Some(kind))]);
+            assert!(shows(&find(&draw(color, kind, SIDE)), &[(color, kind)]), "{color} {kind}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! question jobs are submitted together to private daemons in temporary directories, one with several queues and one with
 //! a single queue, and by themselves; every result is checked, and a table and the pictures are left behind.
 
+pub mod adherence;
 pub mod checker;
 mod experiment;
 mod jobs;
@@ -9,6 +10,7 @@ mod memory;
 mod private_daemon;
 mod progress;
 mod report;
+mod scene;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -57,14 +59,11 @@ pub struct Options {
 /// # Errors
 /// When the daemon does not start, a job does not succeed, or a result is not what it must be.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let models = match &options.models {
-        Some(models) => models.clone(),
-        None => shipped_weights()?,
-    };
+    let models = models(options.models.as_deref())?;
     let mix = Mix { heavy: options.heavy, light: options.light, steps: options.steps, seed: options.seed };
     // What its memory holds is looked at often, so it is told often.
     let engine = EngineConfig { in_process: options.in_process, heartbeat_ms: 20, ..EngineConfig::default() };
-    let out = make_out(options.out.as_deref())?;
+    let out = make_out(options.out.as_deref(), "gpusched-demo")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Taken over before there is anything to clean up.
@@ -145,25 +144,30 @@ impl Stop {
     }
 }
 
-fn shipped_weights() -> anyhow::Result<PathBuf> {
+/// The directory of models that was named, or else the shipped one.
+fn models(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights");
     path.canonicalize().with_context(|| {
         format!("the shipped weights are not at {}; name a directory of models with --models", path.display())
     })
 }
 
-fn make_out(wanted: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// Makes the directory that was named, or else the first that is free of `name`, `name`-2, …
+fn make_out(wanted: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
     if let Some(path) = wanted {
         std::fs::create_dir(path).with_context(|| format!("cannot make {}; choose another --out", path.display()))?;
         return Ok(path.canonicalize()?);
     }
     for number in 1..1000 {
-        let name = if number == 1 { "gpusched-demo".to_owned() } else { format!("gpusched-demo-{number}") };
-        match std::fs::create_dir(&name) {
-            Ok(()) => return Ok(Path::new(&name).canonicalize()?),
+        let free = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+        match std::fs::create_dir(&free) {
+            Ok(()) => return Ok(Path::new(&free).canonicalize()?),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("cannot make {name} here; choose a place with --out")),
+            Err(e) => return Err(e).with_context(|| format!("cannot make {free} here; choose a place with --out")),
         }
     }
-    bail!("gpusched-demo to gpusched-demo-999 exist; remove some or choose another --out")
+    bail!("{name} to {name}-999 exist; remove some or choose another --out")
 }

@@ -8,7 +8,7 @@ use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 use serde_json::json;
 
-use super::checker::{SIDE, find};
+use super::checker::{SIDE, find, shows};
 use super::experiment::{Finished, Results, Run};
 use super::jobs::Job;
 
@@ -56,7 +56,7 @@ impl Finished {
     fn adheres(&self) -> bool {
         match &self.job {
             Job::Image { shows: (color, kind), .. } => {
-                self.picture().is_ok_and(|picture| find(&picture) == vec![(*color, Some(*kind))])
+                self.picture().is_ok_and(|picture| shows(&find(&picture), &[(color, *kind)]))
             }
             Job::Question { .. } => false,
         }

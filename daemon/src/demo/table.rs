@@ -279,7 +279,7 @@ fn counts(run: Option<&Run>) -> (usize, usize) {
 }
 
 /// The processor and how many of its cores this process may use.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let named = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
