@@ -19,7 +19,7 @@ from run import Average, Run, optimizers, set_rate, warm_then_linear
 
 BATCH, SHIFT, DROP = 32, 2.5, 0.1
 SINGLES, PAIRS, EDITS = 16000, 40000, 6000
-SINGLES_ONLY = 0.12  # the share of the run before pairs and edits come in
+SINGLES_ONLY = 0.15  # the share of the run before pairs and edits come in
 PAIR_SHARE, EDIT_SHARE = 0.6, 0.12
 LAYOUT_WEIGHT, NAMES_WEIGHT = 0.2, 0.05
 LAYOUT_BLOCK = 1  # the single-stream block whose output the layout is read from
@@ -72,7 +72,7 @@ class Heads(torch.nn.Module):
         return sum(F.cross_entropy(part, named[:, i]) for i, part in enumerate(parts))
 
 
-run = Run("flux2", steps=16000, state={})
+run = Run("flux2", steps=13000, state={})
 vae = AutoencoderKLFlux2.from_pretrained(run.work / "vae").float().eval()
 tokenizer = Qwen2TokenizerFast.from_pretrained(run.work / "tokenizer")
 data = random.Random(4242)

@@ -1,8 +1,9 @@
 """Trains the tiny `ViltForQuestionAnswering` on easy-VQA's training split and on scenes of our world, grid and loose.
 
 Half of our own pictures went through FLUX.2's autoencoder, so that the judge of generated pictures has seen what those
-look like. A head at the side, thrown away afterwards, reads from each patch what it shows; relations, which need two
-shapes found and compared, hardly come without it. One picture in ten of easy-VQA's training split is held back for
+look like. Two heads at the side, thrown away afterwards, say what to look for: one reads from each patch what it shows, one
+from each word that names a shape where that is. Without them relations, which need two shapes found and compared, stay
+at chance for most of the time there is. One picture in ten of easy-VQA's training split is held back for
 validation; the official test split is read by `evaluate.py` alone.
 """
 
@@ -14,14 +15,15 @@ from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering
 import questions
 from questions import ANSWERS
 from run import Average, Run, optimizers, set_rate, warm_then_linear
-from world import COLORS, KINDS, layout, loose_scene, render, scene, training
+from world import COLORS, KINDS, SIZE, layout, loose_scene, render, scene, training
 
 BATCH, EASY_SHARE = 64, 0.25
 PIXELS = 24000  # scenes of our own
 LAYOUT_WEIGHT, SIDE = 0.3, 8
 LAYOUT_LAYER = 2  # the encoder layer whose output the layout is read from
+PLACE_WEIGHT, PLACE_LAYER = 10.0, 3  # the same for the places of the shapes that the question names
 
-run = Run("vilt", steps=9000, state={}, every=500)
+run = Run("vilt", steps=6500, state={}, every=500)
 rng = run.rng
 tokenizer = BertTokenizerFast.from_pretrained(run.work / "vilt-tokenizer")
 
@@ -61,15 +63,16 @@ def build():
 
 
 def forward(model, pixels, ids, mask):
-    """Logits, and the hidden states of the patches at `LAYOUT_LAYER`, (B, 64, hidden). Patches keep their natural order here;
-    the published class shuffles them, to the same effect.
+    """Logits; the hidden states of the patches at `LAYOUT_LAYER`, (B, 64, hidden); and those of the words at `PLACE_LAYER`.
+    Patches keep their natural order here; the published class shuffles them, to the same effect.
     """
     embeddings = model.vilt.embeddings
     x = embeddings.patch_embeddings(pixels).flatten(2).transpose(1, 2)
     x = torch.cat([embeddings.cls_token.expand(len(x), -1, -1), x], 1) + embeddings.position_embeddings
     pixel_mask = torch.ones(x.shape[:2], dtype=torch.long)
     out = model(input_ids=ids, attention_mask=mask, image_embeds=x, pixel_mask=pixel_mask, output_hidden_states=True)
-    return out.logits, out.hidden_states[LAYOUT_LAYER][:, ids.shape[1] + 1 :]
+    words = ids.shape[1]
+    return out.logits, out.hidden_states[LAYOUT_LAYER][:, words + 1 :], out.hidden_states[PLACE_LAYER][:, :words]
 
 
 _ids = {}
@@ -86,6 +89,25 @@ def encode(asked):
     for i, row in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
     return ids, mask
+
+
+def places(question, shapes):
+    """Where the shapes are that a question names: [(token, x, y)], with the place of the token that ends the name, [CLS] being
+    the first, and coordinates in 0..1. Names that fit no shape or several are left out.
+    """
+    words, found = question.rstrip("?").split(), []
+    for i, word in enumerate(words):
+        named = word.rstrip("s") if word.rstrip("s") in KINDS else word
+        color = words[i - 1] if i > 0 and words[i - 1] in COLORS else None
+        if named in KINDS:
+            fits = [s for s in shapes if s.kind == named and color in (None, s.color)]
+        elif word in COLORS and (i + 1 == len(words) or words[i + 1] not in KINDS):
+            fits = [s for s in shapes if s.color == word]
+        else:
+            continue
+        if len(fits) == 1:
+            found.append((i + 1, fits[0].x / SIZE, fits[0].y / SIZE))
+    return found
 
 
 def normalise(pictures, noise=0.0):
@@ -139,7 +161,7 @@ fresh_pictures = render(fresh)
 checks = {f: [(*questions.about(s, rng, f), i) for i, s in enumerate(fresh)] for f in questions.FORMS}
 
 model = build()
-heads = torch.nn.ModuleList([torch.nn.Linear(model.config.hidden_size, 1 + len(names)) for names in (COLORS, KINDS)])
+heads = torch.nn.ModuleList([torch.nn.Linear(model.config.hidden_size, n) for n in (1 + len(COLORS), 1 + len(KINDS), 2)])
 inside = [p for p in model.vilt.encoder.parameters() if p.ndim == 2]
 known = set(map(id, inside))
 others = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in known]
@@ -156,11 +178,15 @@ for step in run:
     ids, mask = encode([q for q, _, _ in easy] + [q for q, _ in asked])
     target = torch.tensor([ANSWERS.index(a) for a in [a for _, a, _ in easy] + [a for _, a in asked]])
     pixels = normalise(torch.cat([easy_pictures[[i for _, _, i in easy]], pictures[own]]), noise=0.03)
-    logits, patches = forward(model, pixels, ids, mask)
+    logits, patches, words = forward(model, pixels, ids, mask)
     answers = F.cross_entropy(logits, target)
     patches = F.layer_norm(patches[len(easy) :], patches.shape[-1:]).flatten(0, 1)
-    seen = sum(F.cross_entropy(head(patches), table[own].flatten(0, 1)) for head, table in zip(heads, (colors, kinds)))
-    loss = answers + LAYOUT_WEIGHT * seen
+    seen = sum(F.cross_entropy(head(patches), table[own].flatten(0, 1)) for head, table in zip(heads[:2], (colors, kinds)))
+    named = [(len(easy) + row, *place) for row, i in enumerate(own) for place in places(asked[row][0], scenes[i])]
+    rows, tokens, *place = zip(*named)
+    found = heads[2](F.layer_norm(words[rows, tokens], words.shape[-1:]))
+    placed = F.mse_loss(found, torch.tensor(place).T)
+    loss = answers + LAYOUT_WEIGHT * seen + PLACE_WEIGHT * placed
     for o in optimizer:
         o.zero_grad()
     loss.backward()
@@ -168,7 +194,7 @@ for step in run:
     for o in optimizer:
         o.step()
     average.update(model, step)
-    run.log(answers.item(), layout=seen.item())
+    run.log(answers.item(), layout=seen.item(), place=placed.item() ** 0.5)
     if (step + 1) % 500 == 0:
         scores = {f: round(accuracy(average.model, rows, fresh_pictures), 3) for f, rows in checks.items()}
         print("  easy-vqa held out", round(accuracy(average.model, easy_held_out[:1000], easy_pictures), 4), scores, flush=True)

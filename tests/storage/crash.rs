@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use gpusched_core::Measurement;
+use gpusched_core::{Measurement, Part, Role};
 use gpusched_daemon::journal::Entry;
 use gpusched_daemon::journal::check::check;
 use gpusched_shared::{AttemptEnd, JobId, JobState, Outcome};
@@ -20,7 +20,7 @@ use crate::tape::{Event, Promise, Tape};
 const SEEDS: u64 = 4;
 
 /// A day in the life of a daemon: jobs of both durabilities come, are tried, back off, end, and are forgotten, over three
-/// runs.
+/// runs. Two of them reflect: 6 ends and is forgotten with its stages, 12 does not end.
 pub(crate) fn day(tape: &Arc<Tape>, root: &Path, wait: bool) -> Result<(), Stopped> {
     let config = storage(1, 4096);
     let mut station = Station::open(root, Some(tape), &config, 0)?;
@@ -43,12 +43,19 @@ pub(crate) fn day(tape: &Arc<Tape>, root: &Path, wait: bool) -> Result<(), Stopp
     // A picture of a job that is not submitted after all.
     drop(station.blobs.put_input(&[9; 2000]).map_err(|e| Stopped(e.to_string()))?);
     accepted(station.submit(5, "heavy", Some(&[5; 100]))?);
+    station.submit_reflecting(6, "light")?;
+    let [picture, check] = [Role::Image, Role::Check(0)].map(|role| Part { of: JobId(6), round: 1, role });
+    station.begin(7, picture, None)?;
+    let made = station.end_stage(7, picture, Some(&[60; 2500]))?;
+    station.begin(8, check, made)?;
+    station.end_stage(8, check, None)?;
+    station.end(6, Some(&[60; 2500]))?;
     station.end(2, Some(&[20; 1500]))?;
     drop(station);
 
-    tape.promise(Promise::MayGo([1, 2, 3].map(JobId).into()));
+    tape.promise(Promise::MayGo([1, 2, 3, 6].map(JobId).into()));
     let mut station = Station::open(root, Some(tape), &config, 1)?;
-    accepted(station.submit(6, "light", Some(&[10; 5000]))?);
+    accepted(station.submit(9, "light", Some(&[10; 5000]))?);
     let until = Instant::now() + Duration::from_secs(60);
     while station.ended()?.len() > 1 {
         assert!(Instant::now() < until, "nothing is forgotten");
@@ -57,10 +64,20 @@ pub(crate) fn day(tape: &Arc<Tape>, root: &Path, wait: bool) -> Result<(), Stopp
     drop(station);
 
     let mut station = Station::open(root, Some(tape), &config, 0)?;
-    station.end(6, Some(&[10; 5000]))?;
+    station.end(9, Some(&[10; 5000]))?;
     station.end(4, Some(&[4; 700]))?;
-    accepted(station.submit(7, "light", None)?);
-    accepted(station.submit(8, "heavy", None)?);
+    accepted(station.submit(10, "light", None)?);
+    accepted(station.submit(11, "heavy", None)?);
+    station.submit_reflecting(12, "heavy")?;
+    for (id, round) in [(13, 1), (15, 2)] {
+        let [picture, check] = [Role::Image, Role::Check(0)].map(|role| Part { of: JobId(12), round, role });
+        station.begin(id, picture, None)?;
+        let made = station.end_stage(id, picture, Some(&[round; 900]))?;
+        station.begin(id + 1, check, made)?;
+        if round == 1 {
+            station.end_stage(id + 1, check, None)?;
+        }
+    }
     Ok(())
 }
 
@@ -99,6 +116,7 @@ pub(crate) struct Promised {
     accepted_for_power: BTreeSet<JobId>,
     may_go: BTreeSet<JobId>,
     ended: BTreeMap<JobId, String>,
+    stages: BTreeMap<Part, String>,
 }
 
 impl Promised {
@@ -112,7 +130,11 @@ impl Promised {
                 }
             }
             Promise::Ended(job, outcome) => {
-                self.ended.insert(*job, serde_json::to_string(outcome).expect("JSON"));
+                self.ended.insert(*job, json(outcome));
+                self.accepted_for_power = self.accepted.clone();
+            }
+            Promise::StageEnded(part, outcome) => {
+                self.stages.insert(*part, json(outcome));
                 self.accepted_for_power = self.accepted.clone();
             }
             Promise::Synced => self.accepted_for_power = self.accepted.clone(),
@@ -132,12 +154,13 @@ impl Promised {
                 return Err(format!("job {} is there twice", job.record.id));
             }
         }
+        self.compare_stages(&station)?;
         for view in station.ended().map_err(|Stopped(why)| why)? {
             let JobState::Done(outcome) = &view.state else { panic!("it has ended") };
             if let Some(blob) = outcome.blob() {
                 station.blobs.verify(blob.hash).map_err(|e| format!("result of job {}: {e}", view.id))?;
             }
-            if there.insert(view.id, Some(serde_json::to_string(outcome).expect("JSON"))).is_some() {
+            if there.insert(view.id, Some(json(outcome))).is_some() {
                 return Err(format!("job {} is there twice", view.id));
             }
         }
@@ -158,6 +181,34 @@ impl Promised {
         let report = check(root, |_, _| {}).map_err(|e| e.to_string())?;
         if report.is_sound() && report.orphans == 0 { Ok(()) } else { Err(format!("{report:?}")) }
     }
+
+    /// A job that reflects is told of each of its stages once: that it has ended, or by the stage itself, which goes on.
+    fn compare_stages(&self, station: &Station) -> Result<(), String> {
+        let unfinished = &station.recovered.unfinished;
+        let mut told = BTreeMap::new();
+        for ended in unfinished.iter().flat_map(|job| &job.ended) {
+            if let Some(blob) = ended.outcome.blob() {
+                station.blobs.verify(blob.hash).map_err(|e| format!("picture of {:?}: {e}", ended.part))?;
+            }
+            told.insert(ended.part, json(&ended.outcome));
+        }
+        for part in unfinished.iter().filter_map(|job| job.record.part) {
+            if told.contains_key(&part) || unfinished.iter().all(|job| job.record.id != part.of) {
+                return Err(format!("{part:?} is to be done again, or for nobody"));
+            }
+        }
+        for (part, outcome) in &self.stages {
+            let is_live = unfinished.iter().any(|job| job.record.id == part.of);
+            if is_live && told.get(part) != Some(outcome) {
+                return Err(format!("{part:?} ended with {outcome}; there is {:?}", told.get(part)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json(outcome: &Outcome) -> String {
+    serde_json::to_string(outcome).expect("JSON")
 }
 
 /// What came of crashing at every moment of a run.
@@ -220,7 +271,7 @@ fn nothing_that_was_promised_is_lost_wherever_it_crashes() {
     let events = tape.events();
     let outcomes =
         events.iter().filter(|event| matches!(event, Event::Promise(Promise::Ended(_, Outcome::Image { .. }))));
-    assert_eq!(outcomes.count(), 4, "the day has something to lose");
+    assert_eq!(outcomes.count(), 5, "the day has something to lose");
     let Crashes { moments, images, failures } = crash_at_each(&events, false);
     println!("{moments} moments of a crash, {SEEDS} seeds, {images} different remains of the disk");
     assert_eq!(failures, [""; 0], "{} of {images}", failures.len());

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gpusched_core::{JobRecord, Key, Picture};
+use gpusched_core::{JobRecord, Key, Part, Picture};
 use gpusched_daemon::blobs::{Blobs, StoreError};
 use gpusched_daemon::clock::Clock;
 use gpusched_daemon::config::{RetentionConfig, Size as Bytes, StorageConfig};
 use gpusched_daemon::disk::{Disk, Witness};
 use gpusched_daemon::journal::{Entry, Journal, Query, Recovered, Reply, Settings};
-use gpusched_shared::{BlobHash, BlobRef, JobId, JobView, Outcome, Rejection, Size, Usage};
+use gpusched_shared::{BlobHash, BlobRef, JobId, JobView, Outcome, Reflect, Rejection, Size, Usage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::tape::{Promise, Tape};
@@ -91,19 +91,61 @@ impl Station {
             }
             Err(e) => return Err(Stopped(e.to_string())),
         };
-        let record = record(id, class, stored.iter().map(|(blob, _)| *blob));
+        let recorded = self.record(record(id, class, stored.iter().map(|(blob, _)| *blob)))?;
+        if recorded.is_ok() {
+            self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
+        }
+        Ok(recorded)
+    }
+
+    /// Submits a job that reflects; there is room.
+    pub(crate) fn submit_reflecting(&mut self, id: u64, class: &str) -> Result<(), Stopped> {
+        let mut record = record(id, class, std::iter::empty());
+        record.spec.reflect = Some(Reflect::default());
+        self.record(record)?.expect("there is room");
+        self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
+        Ok(())
+    }
+
+    /// Begins a stage of a job, about a stored picture or none.
+    pub(crate) fn begin(&mut self, id: u64, part: Part, picture: Option<BlobRef>) -> Result<(), Stopped> {
+        let record = JobRecord { part: Some(part), key: None, ..record(id, "heavy", picture.into_iter()) };
+        self.record(record)?.expect("a stage is not refused");
+        Ok(())
+    }
+
+    fn record(&mut self, record: JobRecord) -> Result<Result<(), Rejection>, Stopped> {
+        let id = record.id;
         self.journal.write(Entry::Submission(Arc::new(record)));
         let reply = self.reply()?;
         if let Reply::RecordFailed(_, rejection) = reply {
             return Ok(Err(rejection));
         }
-        assert_eq!(reply, Reply::Recorded(JobId(id)));
-        self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
+        assert_eq!(reply, Reply::Recorded(id));
         Ok(Ok(()))
     }
 
     /// Ends a job with a picture or without.
     pub(crate) fn end(&mut self, id: u64, picture: Option<&[u8]>) -> Result<(), Stopped> {
+        let outcome = self.conclude(id, picture)?;
+        self.promise(Promise::Ended(JobId(id), outcome));
+        Ok(())
+    }
+
+    /// Ends a stage of a job with a picture, which is returned, or without.
+    pub(crate) fn end_stage(
+        &mut self,
+        id: u64,
+        part: Part,
+        picture: Option<&[u8]>,
+    ) -> Result<Option<BlobRef>, Stopped> {
+        let outcome = self.conclude(id, picture)?;
+        let blob = outcome.blob();
+        self.promise(Promise::StageEnded(part, outcome));
+        Ok(blob)
+    }
+
+    fn conclude(&mut self, id: u64, picture: Option<&[u8]>) -> Result<Outcome, Stopped> {
         let stored = picture.map(|bytes| self.blobs.put_result(bytes)).transpose();
         let stored = stored.map_err(|e| Stopped(e.to_string()))?;
         let outcome = stored.as_ref().map_or(Outcome::Cancelled, |(blob, _)| image(*blob));
@@ -119,8 +161,7 @@ impl Station {
             unix_ms: Clock::default().unix_ms(),
         });
         assert_eq!(self.reply()?, Reply::Concluded(job));
-        self.promise(Promise::Ended(job, outcome));
-        Ok(())
+        Ok(outcome)
     }
 
     pub(crate) fn promise(&self, promise: Promise) {

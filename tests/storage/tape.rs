@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use gpusched_core::Part;
 use gpusched_daemon::disk::{Change, Witness};
 use gpusched_shared::{JobId, Outcome};
 use nix::errno::Errno;
@@ -31,6 +32,8 @@ pub(crate) enum Promise {
     Accepted { job: JobId, power: bool },
     /// The job has ended like this.
     Ended(JobId, Outcome),
+    /// A stage has ended like this, which its job relies on for as long as it has not ended itself.
+    StageEnded(Part, Outcome),
     /// What was written so far has been synced.
     Synced,
     /// These may be forgotten from now on.

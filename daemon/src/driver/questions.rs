@@ -333,3 +333,45 @@ fn picture_of(view: &JobView, round: u8) -> Result<BlobRef, String> {
         format!("a job of {} rounds{so_far}, so there is no round {round}", reflection.rounds.len())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use gpusched_shared::BlobHash;
+
+    use super::*;
+
+    /// A job in a state, with two rounds of which the first has a picture.
+    fn view(state: &str) -> JobView {
+        let hash = BlobHash([1; 32]);
+        let round = r#""prompt":"x","seed":1,"steps":4,"guidance":null,"checks":[],"verdict":null,"score":0,"image_us":1,"check_us":0"#;
+        let text = format!(
+            r#"{{"id":3,"uid":7,"class":"heavy","spec":{{"task":{{"txt2img":{{"prompt":"x"}}}}}},"attached":false,"state":{state},
+            "attempts":0,"submitted_unix_ms":9,"wait_us":0,"run_us":0,"retries":0,"backoff_us":0,
+            "usage":{{"parked_us":0,"yields":0,"longest_gap_us":0,"peak_bytes":0}},
+            "reflection":{{"best":null,"verdict":null,"end":null,"rounds":[
+                {{"number":1,{round},"image":{{"blob":{{"hash":"{hash}","bytes":8}},"size":{{"width":8,"height":8}},"truncated_tokens":0}}}},
+                {{"number":2,{round},"image":null}}]}}}}"#
+        );
+        serde_json::from_str(&text).expect("a view")
+    }
+
+    #[test]
+    fn a_round_s_picture_is_there_whatever_becomes_of_the_job() {
+        let live = view(r#"{"reflecting":{"round":2,"of":3,"phase":"waiting"}}"#);
+        let ended = view(r#"{"done":"cancelled"}"#);
+        for view in [&live, &ended] {
+            assert_eq!(picture_of(view, 1).map(|blob| blob.hash), Ok(BlobHash([1; 32])));
+        }
+        let why = |view: &JobView, round| {
+            let state = picture_of(view, round).expect_err("none");
+            Rejection::NothingToFetch { job: view.id, state }.to_string()
+        };
+        assert_eq!(why(&live, 2), "job 3 has no picture: it is still in round 2");
+        assert_eq!(why(&ended, 2), "job 3 has no picture: it is a job whose round 2 made none");
+        assert_eq!(why(&live, 3), "job 3 has no picture: it is a job of 2 rounds so far, so there is no round 3");
+        assert_eq!(why(&ended, 0), "job 3 has no picture: it is a job of 2 rounds, so there is no round 0");
+        let plain = JobView { reflection: None, ..ended };
+        assert!(why(&plain, 1).ends_with("a job without rounds, so there is no round 1; leave the round out"));
+        assert_eq!([picture(&live), picture(&plain)], [Err("still running".to_owned()), Err("cancelled".to_owned())]);
+    }
+}

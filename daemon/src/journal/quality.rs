@@ -9,8 +9,9 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use super::row::{integer, key};
 
-/// Jobs that are kept; those that ended before are forgotten.
-pub(super) const KEPT: i64 = 100_000;
+/// Jobs that are kept; those that ended before are forgotten. Adding these up takes the thread that commits some hundredths
+/// of a second, for which others wait.
+pub(super) const KEPT: i64 = 20_000;
 
 /// Models that are told of, those with the most jobs.
 const MODELS: usize = 100;
@@ -91,6 +92,7 @@ pub(super) fn view(
             None => drop(models.insert(model.to_owned(), success)),
         }
         let until_unix_ms = row.get::<_, i64>(1)?.unsigned_abs();
+        // With no more points than jobs, each job is of the last group begun or begins the next.
         match trend.last_mut() {
             Some(last) if index * points / jobs < begun => {
                 last.until_unix_ms = until_unix_ms;

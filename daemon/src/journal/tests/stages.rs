@@ -42,7 +42,7 @@ pub(super) fn round(number: u8, image: Option<BlobRef>, verdict: Option<Verdict>
 }
 
 pub(super) fn reflection(rounds: Vec<Round>) -> Reflection {
-    let verdict = rounds.iter().filter_map(|round| round.verdict).last();
+    let verdict = rounds.iter().filter_map(|round| round.verdict).next_back();
     Reflection { rounds, best: None, verdict, end: Some(ReflectEnd::Rounds) }
 }
 
