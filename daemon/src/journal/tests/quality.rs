@@ -2,9 +2,9 @@
 
 use gpusched_shared::{Checked, ModelSuccess, Success, TrendPoint, Verdict, quality::MAX_POINTS};
 
-use super::super::quality::{KEPT, view};
 use super::stages::{reflected, reflecting, reflection, round};
 use super::*;
+use crate::journal::quality::{KEPT, view};
 
 const PASS: Option<Verdict> = Some(Verdict::Pass);
 const FAIL: Option<Verdict> = Some(Verdict::Fail);

@@ -6,8 +6,8 @@ use fastrand::Rng;
 use gpusched_core::{Part, Role};
 use gpusched_shared::{Answer, ImageSpec, JobSpec, Reflect, ReflectEnd, Round, RoundImage, Task, Verdict};
 
-use super::super::retention::Excess;
 use super::*;
+use crate::journal::retention::Excess;
 
 const HOUR_MS: i64 = 3_600_000;
 
