@@ -45,7 +45,7 @@ pub struct Job<T> {
     deadline: Option<Duration>,
     queue_timeout: Option<Duration>,
     run_timeout: Option<Duration>,
-    reflect: Option<Reflect>,
+    reflect: Option<Box<Reflect>>,
 }
 
 /// The task of a job that makes a picture.
@@ -122,7 +122,7 @@ impl ImageJob {
 
     /// The daemon has what it made checked, and makes it again where it does not show what was asked for.
     pub fn reflect(mut self, reflect: Reflect) -> Self {
-        self.reflect = Some(reflect);
+        self.reflect = Some(Box::new(reflect));
         self
     }
 }

@@ -308,7 +308,7 @@ async fn rounds_are_news_and_not_the_end() {
     let tell = async {
         let (id, request) = peer.request().await;
         let Request::Submit { spec, .. } = request else { panic!("{request:?}") };
-        assert_eq!(spec.reflect.as_ref(), Some(&reflect));
+        assert_eq!(spec.reflect.as_deref(), Some(&reflect));
         peer.say(id, Response::Accepted(JobId(7))).await;
         for _ in 0..2 {
             let id = peer.expect(Request::Watch(JobId(7))).await;

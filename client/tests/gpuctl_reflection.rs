@@ -80,7 +80,7 @@ async fn rounds_are_told_as_they_pass_and_in_the_end() {
     let (id, request) = peer.request().await;
     let Request::Submit { spec, attached: true, .. } = request else { panic!("{request:?}") };
     let checks = vec![Check::new("is there a red circle?", "yes"), Check::new("how many shapes?", "one")];
-    assert_eq!(spec.reflect, Some(Reflect { rounds: Some(4), checks, ..Reflect::default() }));
+    assert_eq!(spec.reflect.as_deref(), Some(&Reflect { rounds: Some(4), checks, ..Reflect::default() }));
     peer.say(id, Response::Accepted(JobId(7))).await;
     let watch = peer.expect(Request::Watch(JobId(7))).await;
     let phase = Phase::Making { activity: Activity::Working { done: 12, of: 40 }, parked: false };

@@ -53,7 +53,7 @@ pub struct JobSpec {
     pub run_timeout_ms: Option<u64>,
     /// Whether what it makes is checked and made again; for pictures only.
     #[serde(default)]
-    pub reflect: Option<Reflect>,
+    pub reflect: Option<Box<Reflect>>,
 }
 
 /// What to do.
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn only_pictures_are_checked() {
         let question = Task::Vqa(VqaSpec { question: "is it red?".to_owned(), top: 1 });
-        let spec = JobSpec { reflect: Some(Reflect::default()), ..JobSpec::new(question) };
+        let spec = JobSpec { reflect: Some(Box::default()), ..JobSpec::new(question) };
         assert!(matches!(spec.validate(1), Err(Rejection::BadSpec { field, .. }) if field == "reflect"));
     }
 

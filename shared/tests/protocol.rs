@@ -85,7 +85,7 @@ fn reflecting() -> JobSpec {
         lane_ms: Some(30_000),
         strict: true,
     };
-    JobSpec { reflect: Some(reflect), ..JobSpec::new(Task::Txt2Img(ImageSpec::new("a red circle"))) }
+    JobSpec { reflect: Some(Box::new(reflect)), ..JobSpec::new(Task::Txt2Img(ImageSpec::new("a red circle"))) }
 }
 
 /// In its second round, after one that failed.

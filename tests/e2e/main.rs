@@ -11,6 +11,7 @@ mod journal;
 mod lasting;
 mod pictures;
 mod poison;
+mod reflection;
 mod restart;
 mod scheduling;
 mod slow;

@@ -11,7 +11,7 @@ use gpusched_daemon::clock::Clock;
 use gpusched_daemon::config::{RetentionConfig, Size as Bytes, StorageConfig};
 use gpusched_daemon::disk::{Disk, Witness};
 use gpusched_daemon::journal::{Entry, Journal, Query, Recovered, Reply, Settings};
-use gpusched_shared::{BlobHash, BlobRef, JobId, JobView, Outcome, Reflect, Rejection, Size, Usage};
+use gpusched_shared::{BlobHash, BlobRef, JobId, JobView, Outcome, Rejection, Size, Usage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::tape::{Promise, Tape};
@@ -101,7 +101,7 @@ impl Station {
     /// Submits a job that reflects; there is room.
     pub(crate) fn submit_reflecting(&mut self, id: u64, class: &str) -> Result<(), Stopped> {
         let mut record = record(id, class, std::iter::empty());
-        record.spec.reflect = Some(Reflect::default());
+        record.spec.reflect = Some(Box::default());
         self.record(record)?.expect("there is room");
         self.promise(Promise::Accepted { job: JobId(id), power: class == "heavy" });
         Ok(())

@@ -140,12 +140,13 @@ mod tests {
 
     #[test]
     fn fills_in_how_to_reflect() {
-        let spec = JobSpec { reflect: Some(Reflect::default()), ..txt2img(None, None) };
+        let spec = JobSpec { reflect: Some(Box::default()), ..txt2img(None, None) };
         let reflect = catalog().resolve(spec.clone(), 7).expect("vilt judges").reflect.expect("it reflects");
         assert_eq!((reflect.judge.as_deref(), reflect.rounds, reflect.confidence), (Some("vilt"), Some(4), Some(0.5)));
         assert_eq!(reflect.checks.len(), 1);
         let no_judge = Reflect { judge: Some("flux".to_owned()), ..Reflect::default() };
-        let refused = catalog().resolve(JobSpec { reflect: Some(no_judge), ..spec }, 7).expect_err("it paints");
+        let refused =
+            catalog().resolve(JobSpec { reflect: Some(Box::new(no_judge)), ..spec }, 7).expect_err("it paints");
         assert!(refused.to_string().contains("does not do vqa; there is vilt"), "{refused}");
     }
 

@@ -114,7 +114,6 @@ fn record(id: u64) -> JobRecord {
         retries: 0,
         suspect: false,
         deaths: 0,
-        part: None,
     }
 }
 

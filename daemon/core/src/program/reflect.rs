@@ -100,7 +100,9 @@ impl Reflecting {
                     Outcome::Image { blob, size, truncated_tokens } => {
                         Ok(RoundImage { blob: *blob, size: *size, truncated_tokens: *truncated_tokens })
                     }
-                    other => Err(other.clone()),
+                    Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => {
+                        Err(ended.outcome.clone())
+                    }
                 });
             }
             None => {}

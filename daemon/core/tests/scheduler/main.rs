@@ -17,6 +17,7 @@ mod reference;
 mod reflecting;
 mod restore;
 mod retries;
+mod rounds;
 mod shell;
 mod suspects;
 mod time_limits;

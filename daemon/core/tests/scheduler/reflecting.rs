@@ -1,13 +1,10 @@
 //! Jobs that check what they made and try again.
 
-use std::collections::BTreeMap;
-
-use gpusched_core::{Blame, Catalog, Class, Effect, EndedPart, Input, JobRecord, Quotas, Role, Scheduler, Unfinished};
+use gpusched_core::{Blame, Class, Effect, Input, Quotas};
 use gpusched_shared::{
-    Answer, BlobHash, BlobRef, Check, Claim, FailureKind, ImageSpec, JobId, JobSpec, JobState, Outcome, Phase, Quota,
-    Reflect, ReflectEnd, Reflection, Rejection, Size, Task, TaskKind, TimeLimit, Update, Usage, Verdict,
+    Answer, BlobHash, BlobRef, Check, FailureKind, ImageSpec, JobId, JobSpec, JobState, Outcome, Phase, Quota, Reflect,
+    ReflectEnd, Reflection, Rejection, Size, Task, TaskKind, TimeLimit, Update, Usage, Verdict,
 };
-use proptest::prelude::*;
 
 use crate::shell::{ANN, Shell, heavy_and_light, model, paint, usage};
 
@@ -18,17 +15,17 @@ fn shell() -> Shell {
     Shell::new(plan, vec![model("m", 0, 0)])
 }
 
-fn check(question: &str) -> Check {
-    Check { question: question.to_owned(), answer: "yes".to_owned(), claim: Claim::Given }
+pub(crate) fn check(question: &str) -> Check {
+    Check::new(question, "yes")
 }
 
 /// Two checks, and so many rounds.
-fn reflecting(rounds: u8) -> JobSpec {
+pub(crate) fn reflecting(rounds: u8) -> JobSpec {
     let checks = vec![check("a?"), check("b?")];
     let reflect = Reflect { rounds: Some(rounds), checks, judge: Some("m".to_owned()), ..Reflect::default() };
     let image =
         ImageSpec { seed: Some(7), steps: Some(4), size: Some(SIZE), guidance: Some(1.0), ..ImageSpec::new("x") };
-    JobSpec { reflect: Some(reflect), task: Task::Txt2Img(image), ..paint("m", 4) }
+    JobSpec { reflect: Some(Box::new(reflect)), task: Task::Txt2Img(image), ..paint("m", 4) }
 }
 
 fn changed(spec: JobSpec, change: impl FnOnce(&mut Reflect)) -> JobSpec {
@@ -38,13 +35,13 @@ fn changed(spec: JobSpec, change: impl FnOnce(&mut Reflect)) -> JobSpec {
 }
 
 /// The picture that a stage makes: a seed, a picture.
-fn picture(seed: u64) -> Outcome {
+pub(crate) fn picture(seed: u64) -> Outcome {
     let mut hash = [0; 32];
     hash[..8].copy_from_slice(&seed.to_le_bytes());
     Outcome::Image { blob: BlobRef { hash: BlobHash(hash), bytes: 1 }, size: SIZE, truncated_tokens: 0 }
 }
 
-fn says(label: &str, score: f32) -> Outcome {
+pub(crate) fn says(label: &str, score: f32) -> Outcome {
     Outcome::Answers(vec![Answer { label: label.to_owned(), score }])
 }
 
@@ -80,10 +77,15 @@ impl Shell {
 
     /// What a job came to.
     fn concluded(&mut self, job: JobId) -> (Outcome, Reflection) {
-        let found = self.take_effects().into_iter().find_map(|effect| match effect {
-            Effect::Conclude { job: id, outcome, reflection, .. } if id == job => Some((outcome, reflection)),
-            _ => None,
-        });
+        let ended = |effect| {
+            if let Effect::Conclude { job, outcome, reflection, .. } = effect {
+                Some((job, outcome, reflection))
+            } else {
+                None
+            }
+        };
+        let mut ended = self.take_effects().into_iter().filter_map(ended).filter(|(id, ..)| *id == job);
+        let found = ended.next().map(|(_, outcome, reflection)| (outcome, reflection));
         let (outcome, reflection) = found.expect("it has ended");
         (outcome, *reflection.expect("it reflects"))
     }
@@ -294,153 +296,4 @@ fn an_engine_that_dies_costs_a_stage_an_attempt() {
     shell.answer("a?", "yes", 1.0);
     shell.answer("b?", "yes", 1.0);
     assert_eq!(shell.concluded(job).0, picture(7));
-}
-
-/// What a journal holds of a job.
-#[derive(Clone)]
-struct Row {
-    record: JobRecord,
-    outcome: Option<(Outcome, u64)>,
-}
-
-/// A scheduler over a journal that commits only when it is told to, an engine of which each stage ends at once, and a judge
-/// whose answers depend on the picture and the question alone.
-struct World {
-    scheduler: Scheduler,
-    rows: BTreeMap<JobId, Row>,
-    writes: Vec<Effect>,
-    lanes: Vec<(JobId, JobSpec)>,
-    reflections: BTreeMap<JobId, Reflection>,
-    noise: u64,
-}
-
-impl World {
-    fn new(noise: u64) -> Self {
-        Self {
-            scheduler: fresh(JobId(1)),
-            rows: BTreeMap::new(),
-            writes: Vec::new(),
-            lanes: Vec::new(),
-            reflections: BTreeMap::new(),
-            noise,
-        }
-    }
-
-    fn input(&mut self, input: Input) {
-        for effect in self.scheduler.handle(input, gpusched_core::Time(0)) {
-            match effect {
-                Effect::Record(_) | Effect::Conclude { .. } => self.writes.push(effect),
-                Effect::Launch { job, record, .. } => self.lanes.push((job, record.spec.clone())),
-                _ => {}
-            }
-        }
-        assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
-    }
-
-    /// One thing happens: the journal commits its oldest entry, or a lane ends a stage. False if nothing is left to happen.
-    fn step(&mut self, lanes_first: bool) -> bool {
-        if !self.lanes.is_empty() && (lanes_first || self.writes.is_empty()) {
-            let (job, spec) = self.lanes.remove(0);
-            self.input(Input::Started(job));
-            match &spec.task {
-                Task::Txt2Img(image) => {
-                    self.input(Input::Made(job, Usage::default()));
-                    self.input(Input::Stored(job, picture(image.seed.unwrap_or(0))));
-                }
-                _ => {
-                    let sure = gpusched_shared::mix::mix(self.noise ^ hash(&spec)) % 100;
-                    let label = if sure < 40 { "no" } else { "yes" };
-                    self.input(Input::Finished(job, says(label, 0.5 + sure as f32 / 200.0), Usage::default()));
-                }
-            }
-            return true;
-        }
-        if self.writes.is_empty() {
-            return false;
-        }
-        match self.writes.remove(0) {
-            Effect::Record(record) => {
-                let (id, part) = (record.id, record.part);
-                let same = |row: &Row| part.is_some() && row.record.part == part;
-                assert!(!self.rows.values().any(same), "{part:?} is on record once");
-                assert!(self.rows.insert(id, Row { record: (*record).clone(), outcome: None }).is_none());
-                self.input(Input::Recorded(id));
-            }
-            Effect::Conclude { job, outcome, run_us, reflection, .. } => {
-                let row = self.rows.get_mut(&job).expect("it is on record");
-                assert_eq!(row.outcome.replace((outcome, run_us)), None, "job {job} ends once");
-                self.reflections.extend(reflection.map(|reflection| (job, *reflection)));
-                self.input(Input::Concluded(job));
-            }
-            other => unreachable!("{other:?} is not written"),
-        }
-        true
-    }
-
-    /// The daemon dies, and another takes up what is on record.
-    fn die(&mut self) {
-        let next = self.rows.keys().last().map_or(1, |id| id.0 + 1);
-        self.scheduler = fresh(JobId(next));
-        self.writes.clear();
-        self.lanes.clear();
-        let unfinished = self.rows.values().filter(|row| row.outcome.is_none()).map(|row| {
-            let ended = self.rows.values().filter_map(|other| {
-                let part = other.record.part.filter(|part| part.of == row.record.id)?;
-                let (outcome, lane_us) = other.outcome.clone()?;
-                Some(EndedPart { part, spec: other.record.spec.clone(), outcome, lane_us })
-            });
-            let (record, ended) = (row.record.clone(), ended.collect());
-            Unfinished { record, age_ms: 0, retry_in_ms: None, ended, damage: None }
-        });
-        let unfinished = unfinished.collect();
-        self.input(Input::Restore(unfinished));
-    }
-
-    fn submit(&mut self, spec: JobSpec) {
-        let (ticket, session) = (gpusched_core::Ticket(1), gpusched_core::SessionId(1));
-        let (pictures, key, boot) = (Vec::new(), None, None);
-        self.input(Input::Submit { ticket, uid: ANN, session, spec, pictures, attached: false, key, unix_ms: 0, boot });
-    }
-}
-
-fn fresh(next: JobId) -> Scheduler {
-    let plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 2));
-    Scheduler::new(plan, Catalog::new(vec![model("m", 0, 0)]), next)
-}
-
-/// What a question is about: the judge has no other way to know the picture than the order of rounds, so its text serves.
-fn hash(spec: &JobSpec) -> u64 {
-    spec.task.text().bytes().fold(17, |hash, byte| hash * 31 + u64::from(byte))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn a_daemon_that_dies_goes_on_at_its_round(noise: u64, steps in proptest::collection::vec(0u8..8, 1..200)) {
-        let mut world = World::new(noise);
-        world.submit(reflecting(3));
-        world.submit(reflecting(2));
-        while world.step(false) && world.rows.len() < 2 {}
-        for step in steps {
-            match step {
-                0 => world.die(),
-                step => drop(world.step(step % 2 == 0)),
-            }
-        }
-        while world.step(false) {}
-        for job in [JobId(1), JobId(2)] {
-            let row = &world.rows[&job];
-            prop_assert!(matches!(row.outcome, Some((Outcome::Image { .. }, _))), "{:?}", row.outcome);
-            let stages = |role: fn(Role) -> bool| world.rows.values().filter(|row| {
-                row.record.part.is_some_and(|part| part.of == job && role(part.role)) && row.outcome.is_some()
-            }).count();
-            let reflection = &world.reflections[&job];
-            let checks: usize = reflection.rounds.iter().map(|round| round.checks.len()).sum();
-            prop_assert_eq!(stages(|role| role == Role::Image), reflection.rounds.len(), "each round is there once");
-            prop_assert_eq!(stages(|role| role != Role::Image), checks);
-        }
-        prop_assert!(world.scheduler.is_idle());
-        prop_assert!(world.rows.values().all(|row| row.outcome.is_some()));
-    }
 }

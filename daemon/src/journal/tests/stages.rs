@@ -15,7 +15,7 @@ const HOUR_MS: i64 = 3_600_000;
 pub(super) fn reflecting(id: u64, model: &str) -> JobRecord {
     let mut spec = JobSpec::new(Task::Txt2Img(ImageSpec::new("a red circle")));
     spec.model = Some(model.to_owned());
-    spec.reflect = Some(Reflect { judge: Some("judge".to_owned()), ..Reflect::default() });
+    spec.reflect = Some(Box::new(Reflect { judge: Some("judge".to_owned()), ..Reflect::default() }));
     JobRecord { spec, ..record(id) }
 }
 

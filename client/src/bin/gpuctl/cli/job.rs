@@ -176,10 +176,10 @@ impl Submit {
     pub(crate) fn spec(&self) -> JobSpec {
         match self {
             Self::Txt2img { prompt, image, job, reflect, .. } => {
-                JobSpec { reflect: reflect.reflect(), ..job.spec(Task::Txt2Img(image.spec(prompt))) }
+                JobSpec { reflect: reflect.reflect().map(Box::new), ..job.spec(Task::Txt2Img(image.spec(prompt))) }
             }
             Self::Img2img { prompt, image, job, reflect, .. } => {
-                JobSpec { reflect: reflect.reflect(), ..job.spec(Task::Img2Img(image.spec(prompt))) }
+                JobSpec { reflect: reflect.reflect().map(Box::new), ..job.spec(Task::Img2Img(image.spec(prompt))) }
             }
             Self::Vqa { question, top, job, .. } => {
                 job.spec(Task::Vqa(VqaSpec { question: question.clone(), top: top.unwrap_or(1) }))

@@ -76,7 +76,7 @@ mod tests {
     fn reflect(args: &[&str]) -> Result<Option<Reflect>, clap::Error> {
         let cli = Cli::try_parse_from(["gpuctl", "submit", "txt2img", "a red circle"].iter().chain(args))?;
         let Command::Submit(submit) = cli.command else { panic!("not submit") };
-        Ok(submit.spec().reflect)
+        Ok(submit.spec().reflect.map(|reflect| *reflect))
     }
 
     #[test]

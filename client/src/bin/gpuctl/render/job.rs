@@ -294,7 +294,7 @@ ignored    the last 3 tokens of the prompt";
     fn a_job_that_reflects_tells_its_rounds() {
         let phase = Phase::Checking { done: 3, of: 5 };
         let mut job = job(JobState::Reflecting { round: 2, of: 4, phase });
-        job.spec.reflect = Some(Reflect { rounds: Some(4), ..Reflect::default() });
+        job.spec.reflect = Some(Box::new(Reflect { rounds: Some(4), ..Reflect::default() }));
         let undecided = Reflection { rounds: Vec::new(), best: None, verdict: None, end: None };
         job.reflection = Some(undecided.clone());
         assert!(list(&[job.clone()], 0).contains("  round 2/4  "));
