@@ -1,12 +1,13 @@
 //! The real scheduler in a simulated world: a journal that takes its time, an engine that stalls, runs out of memory and
-//! fails, clients that come and go, classes that are paused, a daemon that dies. Every seed is a different history; a
-//! failing one is printed and can be run alone with `GPUSCHED_SEED=n cargo test -p gpusched-tests --test simulation`.
+//! fails, a judge of pictures that errs, clients that come and go, classes that are paused, a daemon that dies. Every seed
+//! is a different history; a failing one is printed and can be run alone with
+//! `GPUSCHED_SEED=n cargo test -p gpusched-tests --test simulation`.
 
 mod world;
 
 use std::collections::BTreeMap;
 
-use world::World;
+use world::{Reflected, World};
 
 /// Histories to run, and steps in each.
 const SEEDS: u64 = 5000;
@@ -23,6 +24,7 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
     };
     let whole = seeds.end - seeds.start == SEEDS;
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reflected = Reflected::default();
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -30,10 +32,13 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
                 world.step();
             }
             world.settle();
-            world.ends()
+            (world.ends(), world.reflected())
         });
         match run {
-            Ok(of_this) => of_this.into_iter().for_each(|(word, jobs)| *ends.entry(word).or_default() += jobs),
+            Ok((ends_of_this, reflected_of_this)) => {
+                ends_of_this.into_iter().for_each(|(word, jobs)| *ends.entry(word).or_default() += jobs);
+                reflected.add(&reflected_of_this);
+            }
             Err(panic) => {
                 eprintln!("GPUSCHED_SEED={seed} fails");
                 std::panic::resume_unwind(panic);
@@ -41,6 +46,12 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
         }
     }
     println!("jobs ended: {ends:?}");
+    let Reflected { passed, failed, rounds, first_passed, right } = reflected;
+    let mean = rounds as f64 / (passed + failed).max(1) as f64;
+    println!(
+        "reflecting jobs: {passed} PASS ({first_passed} at once, {right} rightly), {failed} FAIL, {mean:.2} rounds each"
+    );
+    assert!(!whole || (first_passed > 0 && passed > first_passed && failed > 0), "reflection ends in every way, too");
     assert!(!whole || ends.len() == 4, "histories in which jobs end in every way there is: {ends:?}");
 }
 

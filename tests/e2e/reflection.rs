@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use gpusched_client::shared::{Check, Phase, Reflect, ReflectEnd, Reflection, Update, Verdict};
-use gpusched_client::{FailureKind, ImageJob, JobId, JobView, Outcome, txt2img};
+use gpusched_client::spec::ImageJob;
+use gpusched_client::{FailureKind, JobId, JobView, Outcome, txt2img};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::harness::daemon::{Daemon, Home};
@@ -28,7 +29,7 @@ fn stages(home: &Home, job: JobId) -> Vec<String> {
     let journal = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the journal");
     let mut rows =
         journal.prepare("SELECT part, outcome FROM jobs WHERE parent = ?1 ORDER BY id").expect("a statement");
-    let rows = rows.query_map([job.0], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+    let rows = rows.query_map([i64::try_from(job.0).expect("a small number")], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
     let rows: Vec<(String, Option<String>)> = rows.collect::<Result<_, _>>().expect("of stages");
     assert!(rows.iter().all(|(_, outcome)| outcome.is_some()), "{rows:?}");
     rows.into_iter().map(|(part, _)| part).collect()

@@ -3,18 +3,27 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use gpusched_core::{Input, JobRecord, Key, Measurement, Time, Unfinished};
-use gpusched_shared::{JobId, Outcome, Rejection, Uid};
+use gpusched_core::{EndedPart, Input, JobRecord, Key, Measurement, Part, Time, Unfinished};
+use gpusched_shared::{JobId, Outcome, Reflection, Rejection, Uid};
 
 /// What survives the death of the daemon, and what is on its way there.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) records: BTreeMap<JobId, JobRecord>,
-    pub(crate) outcomes: BTreeMap<JobId, Outcome>,
+    pub(crate) ended: BTreeMap<JobId, Ended>,
     pub(crate) measurements: Vec<Measurement>,
     /// When jobs that back off are tried again.
     retries: BTreeMap<JobId, Time>,
     writes: VecDeque<Write>,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    /// How long lanes worked on it, in microseconds.
+    pub(crate) lane_us: u64,
+    pub(crate) reflection: Option<Box<Reflection>>,
 }
 
 #[derive(Debug)]
@@ -23,7 +32,7 @@ pub(crate) enum Write {
     Amend(JobRecord),
     Attempt(JobId),
     BackOff(JobId, Time),
-    Outcome(JobId, Outcome),
+    Ended(JobId, Ended),
 }
 
 impl Disk {
@@ -46,6 +55,8 @@ impl Disk {
             }
             Write::Record(record) => {
                 let job = record.id;
+                let same = |part: Part| self.stages(part.of).any(|(other, _)| other == part);
+                assert!(!record.part.is_some_and(same), "{:?} is on record once", record.part);
                 assert!(self.records.insert(job, record).is_none(), "job numbers are not reused");
                 Some(Input::Recorded(job))
             }
@@ -62,9 +73,9 @@ impl Disk {
                 self.retries.insert(job, at);
                 None
             }
-            Write::Outcome(job, outcome) => {
+            Write::Ended(job, ended) => {
                 assert!(self.records.contains_key(&job), "job {job} was on record before it ended");
-                assert!(self.outcomes.insert(job, outcome).is_none(), "job {job} ends once");
+                assert!(self.ended.insert(job, ended).is_none(), "job {job} ends once");
                 Some(Input::Concluded(job))
             }
         }
@@ -73,25 +84,39 @@ impl Disk {
     /// `kill -9`: what was not committed never happened. Returns the jobs that have not ended.
     pub(crate) fn reopen(&mut self, now: Time) -> Vec<Unfinished> {
         self.writes.clear();
-        let unfinished = self.records.values().filter(|record| !self.outcomes.contains_key(&record.id)).cloned();
+        let unfinished = self.records.values().filter(|record| !self.ended.contains_key(&record.id)).cloned();
         let age_ms = |record: &JobRecord| now.0 / 1000 - record.submitted_unix_ms;
         let retry_in_ms = |id| self.retries.get(&id).map(|at: &Time| at.since(now) / 1000);
         unfinished
             .map(|record| Unfinished {
                 age_ms: age_ms(&record),
                 retry_in_ms: retry_in_ms(record.id),
-                ended: Vec::new(),
+                ended: self.ended_parts(record.id),
                 damage: None,
                 record,
             })
             .collect()
     }
 
+    /// The stages of a job that are on record.
+    pub(crate) fn stages(&self, of: JobId) -> impl Iterator<Item = (Part, &JobRecord)> {
+        self.records.values().filter_map(move |record| Some((record.part.filter(|part| part.of == of)?, record)))
+    }
+
+    /// Those of them that have ended.
+    pub(crate) fn ended_parts(&self, of: JobId) -> Vec<EndedPart> {
+        let ended = self.stages(of).filter_map(|(part, record)| {
+            let Ended { outcome, lane_us, .. } = self.ended.get(&record.id)?;
+            Some(EndedPart { part, spec: record.spec.clone(), outcome: outcome.clone(), lane_us: *lane_us })
+        });
+        ended.collect()
+    }
+
     /// Whether a job of this owner with a key of this name has ended.
     pub(crate) fn has_ended(&self, uid: Uid, key: &Key) -> bool {
         let named = |record: &&JobRecord| record.key.as_ref().is_some_and(|known| known.name == key.name);
         let theirs = self.records.values().filter(|record| record.uid == uid).filter(named);
-        theirs.into_iter().any(|record| self.outcomes.contains_key(&record.id))
+        theirs.into_iter().any(|record| self.ended.contains_key(&record.id))
     }
 
     /// A number that no job on record has.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use gpusched_core::{Input, JobRecord, LaneId, Plan, Time};
 use gpusched_shared::view::Activity;
-use gpusched_shared::{Answer, FailureKind, JobId, OutOfMemory, Outcome, Task, Usage};
+use gpusched_shared::{Answer, BlobHash, FailureKind, JobId, OutOfMemory, Outcome, Task, Usage};
 
+use super::reflection::{is_right, picture};
 use super::setting::WEIGHTS_BYTES;
 
 #[derive(Debug)]
@@ -15,7 +16,7 @@ struct OnLane {
     class: usize,
     model: String,
     lease_bytes: u64,
-    makes_picture: bool,
+    work: Work,
     phase: Phase,
     /// Yield points to come until it is done.
     yields_left: u32,
@@ -27,6 +28,13 @@ struct OnLane {
     parked_at: Option<Time>,
     last_yield: Time,
     usage: Usage,
+}
+
+/// What a lane is to make.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Picture { seed: u64 },
+    Answer { about: Option<BlobHash> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +57,8 @@ pub(crate) struct Engine {
     resident: BTreeSet<(usize, String)>,
     /// Those of them that have been told to leave.
     leaving: Vec<(usize, String)>,
-    /// Pictures on their way to the store.
-    storing: Vec<JobId>,
+    /// Pictures on their way to the store, by their seeds.
+    storing: Vec<(JobId, u64)>,
 }
 
 impl Engine {
@@ -111,7 +119,10 @@ impl Engine {
             class,
             model,
             lease_bytes,
-            makes_picture: matches!(record.spec.task, Task::Txt2Img(_)),
+            work: match &record.spec.task {
+                Task::Txt2Img(image) | Task::Img2Img(image) => Work::Picture { seed: image.seed.unwrap_or(0) },
+                Task::Vqa(_) => Work::Answer { about: record.pictures.first().map(|picture| picture.blob.hash) },
+            },
             phase: Phase::Launched,
             yields_left,
             out_of_memory_at: (rng.u32(0..12) == 0).then(|| rng.u32(0..yields_left)),
@@ -159,8 +170,8 @@ impl Engine {
         if self.storing.is_empty() {
             return None;
         }
-        let job = self.storing.swap_remove(rng.usize(0..self.storing.len()));
-        let outcome = if rng.u32(0..10) == 0 { failed(FailureKind::Engine) } else { answered() };
+        let (job, seed) = self.storing.swap_remove(rng.usize(0..self.storing.len()));
+        let outcome = if rng.u32(0..10) == 0 { failed(FailureKind::Engine) } else { picture(seed) };
         Some(Input::Stored(job, outcome))
     }
 
@@ -213,12 +224,14 @@ impl Engine {
         on_lane.last_yield = now;
         if on_lane.yields_left == 0 {
             // Told to stop, a lane may still be faster.
-            let (lost, makes_picture) = (rng.u32(0..10) == 0, on_lane.makes_picture);
-            if makes_picture && !lost {
-                self.storing.push(job);
-                return self.leave(lane, |usage| Input::Made(job, usage));
-            }
-            let outcome = if lost { failed(FailureKind::Engine) } else { answered() };
+            let outcome = match on_lane.work {
+                _ if rng.u32(0..10) == 0 => failed(FailureKind::Engine),
+                Work::Picture { seed } => {
+                    self.storing.push((job, seed));
+                    return self.leave(lane, |usage| Input::Made(job, usage));
+                }
+                Work::Answer { about } => answer(about, rng),
+            };
             return self.leave(lane, |usage| Input::Finished(job, outcome, usage));
         }
         if on_lane.stop {
@@ -270,6 +283,12 @@ fn failed(kind: FailureKind) -> Outcome {
     Outcome::Failed { kind, message: "simulated".to_owned() }
 }
 
-fn answered() -> Outcome {
-    Outcome::Answers(vec![Answer { label: "red".to_owned(), score: 1.0 }])
+/// Of a picture the judge says that it is right where it is in nine of ten cases, and where it is not in one of twenty.
+fn answer(about: Option<BlobHash>, rng: &mut Rng) -> Outcome {
+    let Some(picture) = about else { return Outcome::Answers(vec![Answer { label: "red".to_owned(), score: 1.0 }]) };
+    let yes = if is_right(picture) { rng.u32(0..10) > 0 } else { rng.u32(0..20) == 0 };
+    let (first, second) = if yes { ("yes", "no") } else { ("no", "yes") };
+    let score = 0.5 + rng.f32() / 2.0;
+    let answer = |label: &str, score| Answer { label: label.to_owned(), score };
+    Outcome::Answers(vec![answer(first, score), answer(second, 1.0 - score)])
 }

@@ -1,21 +1,33 @@
 //! A world for the scheduler: virtual time, a journal, an engine and clients, all moved by one random number generator.
 
 mod disk;
+mod effects;
 mod engine;
+mod reflection;
 mod setting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fastrand::Rng;
-use gpusched_core::{Blame, Effect, Input, Key, LaneId, Plan, Policy, Scheduler, SessionId, Ticket, Time};
-use gpusched_shared::{FailureKind, JobId, JobSpec, Outcome, Rejection, Uid, Update};
+use gpusched_core::{Blame, Input, JobRecord, Key, LaneId, Plan, Scheduler, SessionId, Ticket, Time};
+use gpusched_shared::{JobId, JobSpec, Uid};
 
-use disk::{Disk, Write};
+use disk::Disk;
 use engine::Engine;
+pub(crate) use reflection::Reflected;
 
 /// Connections, which belong to fewer users.
 const CLIENTS: usize = 5;
 const USERS: Uid = 3;
+
+/// A job that is on record or on its way there.
+#[derive(Debug)]
+struct Known {
+    /// As it was amended last.
+    record: Arc<JobRecord>,
+    came: Time,
+}
 
 pub(crate) struct World {
     rng: Rng,
@@ -27,8 +39,7 @@ pub(crate) struct World {
     clients: Vec<(SessionId, Uid)>,
     /// The connections of attached jobs.
     attached: BTreeMap<JobId, SessionId>,
-    /// Whose jobs are on record or on their way there, and when they came.
-    jobs: BTreeMap<JobId, (Uid, Time)>,
+    jobs: BTreeMap<JobId, Known>,
     /// Jobs that have been cancelled in this life of the daemon.
     cancelled: BTreeSet<JobId>,
     next_number: u64,
@@ -90,10 +101,7 @@ impl World {
             }
             820..830 => self.cancel_storm(),
             830..855 => self.vanish(),
-            855..890 => {
-                let (job, priority) = (self.some_job(), self.rng.i8(-3..4));
-                self.input(Input::SetPriority(job, priority));
-            }
+            855..890 => self.set_priority(),
             890..920 => {
                 let (class, paused) = (self.rng.usize(0..self.paused.len()), self.rng.u32(0..3) == 0);
                 self.pause(class, paused);
@@ -136,16 +144,17 @@ impl World {
         assert!(self.scheduler.live().next().is_none(), "every job has ended");
         assert!(self.engine.is_idle(), "nobody is parked, or runs");
         for job in &self.accepted {
-            assert!(self.disk.outcomes.contains_key(job), "accepted job {job} has an outcome");
+            assert!(self.disk.ended.contains_key(job), "accepted job {job} has an outcome");
         }
-        assert_eq!(self.disk.records.len(), self.disk.outcomes.len(), "so has every job on record");
+        assert_eq!(self.disk.records.len(), self.disk.ended.len(), "so has every job on record");
     }
 
     /// How the jobs ended: in a word, as often as it came to that.
     pub(crate) fn ends(&self) -> BTreeMap<&'static str, usize> {
         let mut ends = BTreeMap::new();
-        for outcome in self.disk.outcomes.values() {
-            *ends.entry(outcome.word()).or_default() += 1;
+        let asked_for = |job: &JobId| self.disk.records[job].part.is_none();
+        for (_, ended) in self.disk.ended.iter().filter(|(job, _)| asked_for(job)) {
+            *ends.entry(ended.outcome.word()).or_default() += 1;
         }
         ends
     }
@@ -159,13 +168,28 @@ impl World {
         self.clients.push(client);
     }
 
+    /// The job of a client: this one, or the one whose stage it is.
+    fn asked_for(&self, job: JobId) -> JobId {
+        self.jobs.get(&job).and_then(|known| known.record.part).map_or(job, |part| part.of)
+    }
+
+    /// Whether a job or a stage of it is on a lane that has not been told to leave it.
+    fn goes_on(&self, job: JobId) -> bool {
+        let is_of_it = |stage: &JobId| *stage == job || self.asked_for(*stage) == job;
+        self.engine.on_lanes().filter(is_of_it).any(|stage| self.engine.goes_on(stage))
+    }
+
     /// A job that is over, that there is, or that never was; those to come are another matter.
     fn some_job(&mut self) -> JobId {
         JobId(self.rng.u64(0..self.next_number))
     }
 
     fn submit(&mut self) {
-        let spec = if self.rng.u32(0..3) > 0 { setting::light(&mut self.rng) } else { setting::heavy(&mut self.rng) };
+        let spec = match self.rng.u32(0..6) {
+            0..4 => setting::light(&mut self.rng),
+            4 => setting::heavy(&mut self.rng),
+            _ => setting::reflecting(&mut self.rng),
+        };
         let spec = setting::in_a_hurry(&mut self.rng, spec);
         let (session, uid) = self.clients[self.rng.usize(0..self.clients.len())];
         let attached = self.rng.bool();
@@ -237,13 +261,28 @@ impl World {
     fn cancel(&mut self, job: JobId) {
         self.cancelled.insert(job);
         self.input(Input::Cancel(job));
-        assert!(!self.engine.goes_on(job), "job {job} is on its way out");
+        assert!(!self.goes_on(job), "job {job} is on its way out");
+    }
+
+    /// A job gets another priority, and its stages with it.
+    fn set_priority(&mut self) {
+        let (some, priority) = (self.some_job(), self.rng.i8(-3..4));
+        let job = self.asked_for(some);
+        let of = |known: &Known| known.record.spec.priority;
+        let before = self.jobs.get(&job).map(of);
+        self.input(Input::SetPriority(job, priority));
+        if self.jobs.get(&job).map(of) != before {
+            let stages = self.jobs.iter().filter(|(_, known)| known.record.part.is_some_and(|part| part.of == job));
+            let mut live = stages.filter(|(stage, _)| !self.disk.ended.contains_key(stage));
+            assert!(live.all(|(_, known)| of(known) == priority), "the stages of job {job} have its priority");
+        }
     }
 
     /// Somebody has had enough of everything.
     fn cancel_storm(&mut self) {
         let user = self.rng.u32(0..USERS);
-        let theirs: Vec<JobId> = self.jobs.iter().filter(|(_, (uid, _))| *uid == user).map(|(job, _)| *job).collect();
+        let whose = |(job, known): (&JobId, &Known)| (known.record.uid == user).then_some(*job);
+        let theirs: Vec<JobId> = self.jobs.iter().filter_map(whose).collect();
         theirs.into_iter().for_each(|job| self.cancel(job));
     }
 
@@ -252,7 +291,7 @@ impl World {
         let (session, _) = self.clients.swap_remove(self.rng.usize(0..self.clients.len()));
         self.input(Input::SessionClosed(session));
         for (job, _) in self.attached.iter().filter(|(_, of)| **of == session) {
-            assert!(!self.engine.goes_on(*job), "job {job} has gone with its client");
+            assert!(!self.goes_on(*job), "job {job} has gone with its client");
         }
         self.connect();
     }
@@ -294,8 +333,11 @@ impl World {
         self.deaths = self.disk.records.values().map(|record| (record.id, record.deaths)).collect();
         self.suspects = self.disk.records.values().filter(|record| record.suspect).map(|record| record.id).collect();
         self.jobs.retain(|job, _| self.disk.records.contains_key(job));
-        let outcomes = &self.disk.outcomes;
-        self.keys.retain(|_, (_, job)| self.disk.records.contains_key(job) && !outcomes.contains_key(job));
+        for (job, known) in &mut self.jobs {
+            known.record = Arc::new(self.disk.records[job].clone());
+        }
+        let ended = &self.disk.ended;
+        self.keys.retain(|_, (_, job)| self.disk.records.contains_key(job) && !ended.contains_key(job));
         self.next_number = self.disk.next_id().0;
         self.scheduler = Scheduler::new(self.plan.clone(), setting::catalog(), self.disk.next_id());
         self.scheduler.recall(&self.disk.measurements);
@@ -308,6 +350,7 @@ impl World {
         if let Input::Made(job, _) | Input::Finished(job, ..) = &input {
             self.suspects.remove(job);
         } else if let Input::RecordFailed(job, _) = &input {
+            self.jobs.remove(job);
             self.keys.retain(|_, (_, of)| of != job);
         }
         let session = if let Input::Submit { session, .. } = &input { Some(*session) } else { None };
@@ -318,84 +361,5 @@ impl World {
         assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
         assert!(self.scheduler.next_timer().is_none_or(|at| at > self.now), "no time limit has been let pass");
         self.check();
-    }
-
-    fn carry_out(&mut self, effect: Effect, session: Option<SessionId>) {
-        match effect {
-            Effect::Record(record) => {
-                assert!(!self.draining && !self.leaving, "nothing is taken");
-                // A number that never got on record may be given again after a death.
-                self.attached.remove(&record.id);
-                self.attached.extend(session.filter(|_| record.attached).map(|session| (record.id, session)));
-                if let Some(key) = &record.key {
-                    let before = self.keys.insert((record.uid, key.name.clone()), (key.clone(), record.id));
-                    assert_eq!(before, None, "one job for one key");
-                }
-                self.deaths.remove(&record.id);
-                self.suspects.remove(&record.id);
-                self.jobs.insert(record.id, (record.uid, self.now));
-                self.next_number = record.id.0 + 1;
-                self.disk.write(Write::Record((*record).clone()));
-            }
-            Effect::Accept(_, job) => {
-                assert!(self.disk.records.contains_key(&job), "job {job} is durable before it is acknowledged");
-                self.accepted.push(job);
-            }
-            Effect::Reject(_, rejection) => {
-                assert!(rejection != Rejection::Draining || self.draining || self.leaving, "{rejection}");
-            }
-            Effect::Launch { job, attempt, lane, record, lease_bytes, .. } => {
-                assert!(!self.engine_down, "job {job} has an engine");
-                assert!(self.deaths.get(&job).is_none_or(|deaths| *deaths < 2), "job {job} is not run again");
-                let beside: Vec<JobId> = self.engine.on_lanes().collect();
-                let suspect = beside.iter().chain([&job]).any(|job| self.suspects.contains(job));
-                assert!(!suspect || beside.is_empty(), "a suspect runs alone");
-                assert_eq!(record.attempts.max(attempt), attempt, "attempts are counted on");
-                self.disk.write(Write::Attempt(job));
-                assert!(!self.cancelled.contains(&job), "cancelled job {job} does not start");
-                let session = self.attached.get(&job);
-                let connected = |session| self.clients.iter().any(|(open, _)| open == session);
-                assert!(session.is_none_or(connected), "job {job} has its client");
-                assert!(!self.leaving && !self.paused[self.engine.class_of(lane)], "job {job} may start");
-                self.engine.launch(lane, &record, lease_bytes, self.now, &mut self.rng);
-            }
-            Effect::Stop(job) => self.engine.stop(job),
-            Effect::Gate { class, closed } => self.engine.set_gate(class, closed),
-            Effect::Evict { class, model } => self.engine.evict(class, model),
-            Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage, .. } => {
-                let (_, came) = self.jobs[&job];
-                assert!(wait_us + run_us <= self.now.since(came), "job {job} was nowhere twice");
-                assert!(usage.parked_us <= run_us, "job {job} was parked on a lane");
-                assert!(backoff_us <= wait_us, "job {job} waited while it backed off");
-                if let Outcome::Failed { kind: FailureKind::Quarantined { deaths }, .. } = outcome {
-                    assert_eq!((deaths, self.deaths.get(&job)), (2, Some(&2)), "job {job} is quarantined for a reason");
-                }
-                self.disk.write(Write::Outcome(job, outcome));
-            }
-            Effect::Amend(record) => self.disk.write(Write::Amend((*record).clone())),
-            Effect::Keep(measurement) => self.disk.measurements.push(measurement),
-            Effect::Tell(job, Update::Done(view)) => {
-                assert_eq!(view.id, job);
-                assert!(self.disk.outcomes.contains_key(&job), "nobody hears of an outcome before it is durable");
-                self.keys.retain(|_, (_, of)| *of != job);
-            }
-            Effect::BackOff { job, retry, within_ms } => {
-                assert!((1..=self.plan.retry.budget).contains(&retry), "job {job} keeps to its budget");
-                self.disk.write(Write::BackOff(job, self.now.after_ms(within_ms)));
-            }
-            Effect::AttemptEnded { .. } | Effect::Flush { .. } | Effect::Tell(..) | Effect::Advanced => {}
-        }
-    }
-
-    /// What holds whatever has happened.
-    fn check(&self) {
-        self.engine.check(&self.plan);
-        let mut running: BTreeMap<Uid, u32> = BTreeMap::new();
-        for job in self.engine.on_lanes() {
-            *running.entry(self.jobs[&job].0).or_default() += 1;
-        }
-        let limit = self.plan.quotas.running_per_uid;
-        assert!(limit == 0 || running.values().all(|count| *count <= limit), "{running:?} of {limit} jobs run");
-        assert!(self.plan.policy == Policy::MultiQueue || running.values().sum::<u32>() <= 1, "one at a time");
     }
 }

@@ -2,7 +2,9 @@
 
 use fastrand::Rng;
 use gpusched_core::{Catalog, Class, FlushRule, GateRule, Key, Plan, Policy, Retry, Route};
-use gpusched_shared::{BlobHash, Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
+use gpusched_shared::{
+    BlobHash, Check, Declared, ImageSpec, JobSpec, ModelInfo, Reflect, Size, Task, TaskKind, VqaSpec,
+};
 
 /// Models for pictures, of which one or two fit into their partition, and models for questions.
 const PAINTERS: [&str; 3] = ["painter-a", "painter-b", "painter-c"];
@@ -73,13 +75,26 @@ pub(crate) fn catalog() -> Catalog {
 pub(crate) fn heavy(rng: &mut Rng) -> JobSpec {
     let size = rng.u32(1..4) * 8;
     let image = ImageSpec {
-        seed: Some(1),
+        seed: Some(rng.u64(..)),
         steps: Some(rng.u32(1..6)),
         size: Some(Size { width: size, height: size }),
         ..ImageSpec::new("a red circle")
     };
     let model = rng.choice(PAINTERS).map(str::to_owned);
     JobSpec { model, ..JobSpec::new(Task::Txt2Img(image)) }
+}
+
+/// A picture to be checked, and made again where it fails.
+pub(crate) fn reflecting(rng: &mut Rng) -> JobSpec {
+    let reflect = Reflect {
+        rounds: Some(rng.u8(1..5)),
+        checks: (0..rng.u8(1..4)).map(|n| Check::new(format!("is there a red circle {n}?"), "yes")).collect(),
+        judge: rng.choice(ANSWERERS).map(str::to_owned),
+        confidence: Some(0.5),
+        lane_ms: (rng.u32(0..4) == 0).then(|| rng.u64(1..400)),
+        strict: rng.u32(0..4) == 0,
+    };
+    JobSpec { reflect: Some(reflect), ..heavy(rng) }
 }
 
 /// A question.

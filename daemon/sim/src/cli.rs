@@ -14,7 +14,8 @@ use crate::{simulate, simulate_recorded};
 /// Arguments of `simulate`.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
-    /// A TOML file, or one of the shipped scenarios: published, burst, hour-70, hour-90, hour-110, faults
+    /// A TOML file, or one of the shipped scenarios: published, burst, hour-70, hour-90, hour-110, faults,
+    /// reflecting
     #[arg(value_name = "SCENARIO", default_value = "published")]
     scenario: PathBuf,
     /// How waiting jobs are started

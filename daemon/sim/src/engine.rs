@@ -8,9 +8,10 @@
 use std::collections::VecDeque;
 
 use gpusched_core::{Input, LaneId, Time};
-use gpusched_shared::{Activity, BlobHash, BlobRef, FailureKind, JobId, OutOfMemory, Outcome, Size, Usage};
+use gpusched_shared::{Activity, FailureKind, JobId, OutOfMemory, Outcome, Usage};
 
 use crate::partition::{Partition, Residency};
+use crate::product::Makes;
 use crate::stretch::{FULL, Stall, Stretch};
 
 /// A model, as the engine knows it.
@@ -29,7 +30,7 @@ pub(crate) struct Model {
 pub(crate) struct Work {
     /// Index of its model.
     pub(crate) model: usize,
-    pub(crate) image: bool,
+    pub(crate) makes: Makes,
     pub(crate) steps: u32,
     pub(crate) run_us: u64,
     pub(crate) yields: u64,
@@ -301,9 +302,9 @@ impl Engine {
 
     fn finish(&mut self, lane: usize, now: Time, out: &mut Outbox) {
         let Some(Stage { job, work, usage, .. }) = self.leave(lane, now, out) else { return };
-        out.inputs.push_back(match work.image {
-            true => Input::Made(job, usage),
-            false => Input::Finished(job, Outcome::Answers(Vec::new()), usage),
+        out.inputs.push_back(match work.makes.outcome() {
+            Some(outcome) => Input::Finished(job, outcome, usage),
+            None => Input::Made(job, usage),
         });
     }
 
@@ -390,10 +391,4 @@ impl Engine {
         };
         out.alarms.push_back((at, Alarm { lane, token: slot.token }));
     }
-}
-
-/// What a finished picture is stored as; nobody looks at it.
-pub(crate) fn picture() -> Outcome {
-    let blob = BlobRef { hash: BlobHash([0; 32]), bytes: 0 };
-    Outcome::Image { blob, size: Size { width: 1024, height: 1024 }, truncated_tokens: 0 }
 }

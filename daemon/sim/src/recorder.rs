@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gpusched_core::{Input, JobRecord, LaneId, Policy, Time};
+use gpusched_core::{Input, JobRecord, LaneId, Part, Policy, Role, Time};
 use gpusched_shared::{JobId, Outcome};
 
 use crate::partition::Partition;
@@ -18,6 +18,8 @@ pub(crate) struct Recorder {
     timeline: Timeline,
     /// Jobs that have not ended.
     open: HashMap<JobId, JobLine>,
+    /// Stages that make pictures, and the jobs that they are of.
+    pictures: HashMap<JobId, JobId>,
     /// By class, what its partition held last.
     live_bytes: Vec<u64>,
     /// By lane, the number within its class.
@@ -44,6 +46,7 @@ impl Recorder {
             live_bytes: vec![0; timeline.classes.len()],
             lanes: timeline.classes.iter().flat_map(|class| 0..class.lanes).collect(),
             open: HashMap::new(),
+            pictures: HashMap::new(),
             timeline,
         }
     }
@@ -62,10 +65,22 @@ impl Recorder {
         self.open.insert(record.id, line);
     }
 
+    /// A job's stage is to be recorded. Those that make pictures are attempts at it; what looks at these has lanes of other
+    /// classes, as a rule.
+    pub(crate) fn stage(&mut self, record: &JobRecord, part: Part) {
+        if part.role == Role::Image && self.open.get(&part.of).is_some_and(|line| line.class == record.class) {
+            self.pictures.insert(record.id, part.of);
+        }
+    }
+
+    pub(crate) fn stage_ended(&mut self, id: JobId) {
+        self.pictures.remove(&id);
+    }
+
     pub(crate) fn launched(&mut self, id: JobId, LaneId(lane): LaneId, now: Time) {
         let lane = self.lanes.get(lane).copied().unwrap_or(0);
         let attempt = AttemptLine { lane, started_us: now.0, parked: Vec::new(), ended_us: now.0 };
-        if let Some(line) = self.open.get_mut(&id) {
+        if let Some(line) = self.line(id) {
             line.attempts.push(attempt);
         }
     }
@@ -83,6 +98,7 @@ impl Recorder {
             }
             Input::RecordFailed(id, _) => {
                 self.open.remove(id);
+                self.pictures.remove(id);
             }
             Input::Submit { .. }
             | Input::Recorded(_)
@@ -143,9 +159,13 @@ impl Recorder {
     }
 
     fn change(&mut self, id: JobId, change: impl FnOnce(&mut AttemptLine)) {
-        if let Some(attempt) = self.open.get_mut(&id).and_then(|line| line.attempts.last_mut()) {
+        if let Some(attempt) = self.line(id).and_then(|line| line.attempts.last_mut()) {
             change(attempt);
         }
+    }
+
+    fn line(&mut self, id: JobId) -> Option<&mut JobLine> {
+        self.open.get_mut(self.pictures.get(&id).unwrap_or(&id))
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use bytesize::ByteSize;
 use gpusched_core::Policy;
+use gpusched_shared::Success;
 use serde::Serialize;
 
 use crate::preemption::PreemptionReport;
@@ -27,6 +28,8 @@ pub struct Report {
     pub makespan_us: u64,
     /// Jobs that were done, divided by the makespan.
     pub jobs_per_second: f64,
+    /// What jobs that reflect came to, if some came to a verdict.
+    pub reflection: Option<ReflectionReport>,
     /// How often the engine died.
     pub engine_losses: u32,
     /// What must not happen and did: of the first few, what and when. Nothing, if the scheduler is right.
@@ -38,7 +41,8 @@ pub struct Report {
 pub struct ClassReport {
     /// Its name.
     pub name: String,
-    /// Jobs handed in.
+    /// Jobs handed in. Stages of jobs that reflect are no jobs here; they are counted in `launched`, `flushes` and
+    /// `out_of_memory` only.
     pub submitted: u64,
     /// How often a lane took one.
     pub launched: u64,
@@ -72,6 +76,21 @@ pub struct ClassReport {
     pub peak_bytes: u64,
     /// The most that there may be.
     pub cap_bytes: u64,
+}
+
+/// What the jobs that had their pictures checked came to, of those that came to a verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ReflectionReport {
+    /// By their judge, with what their stages took.
+    pub success: Success,
+    /// Jobs whose first picture truly showed what was asked for.
+    pub first_right: u64,
+    /// Jobs whose picture, the best of all rounds, truly does.
+    pub right: u64,
+    /// Jobs whose picture passed and does not.
+    pub wrongly_passed: u64,
+    /// The most pictures of one job.
+    pub most_rounds: u64,
 }
 
 /// A policy's name in files and on command lines.
@@ -118,10 +137,33 @@ impl fmt::Display for Report {
             self.jobs_per_second
         )?;
         self.classes.iter().try_for_each(|class| class.write_details(f))?;
+        if let Some(reflection) = &self.reflection {
+            write!(f, "{reflection}")?;
+        }
         if self.engine_losses > 0 {
             writeln!(f, "the engine died {} times", self.engine_losses)?;
         }
         self.violations.iter().try_for_each(|violation| writeln!(f, "VIOLATION: {violation}"))
+    }
+}
+
+impl fmt::Display for ReflectionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { success, first_right, right, wrongly_passed, most_rounds } = self;
+        let Success { jobs, first_passed, passed, rounds, checks, image_us, check_us } = success;
+        let mean = *rounds as f64 / (*jobs).max(1) as f64;
+        writeln!(
+            f,
+            "reflection: {jobs} jobs, {rounds} pictures ({mean:.2} each, at most {most_rounds}), {checks} checks; \
+             lanes worked {} on pictures, {} on checks",
+            time(*image_us as f64),
+            time(*check_us as f64)
+        )?;
+        writeln!(
+            f,
+            "reflection: passed at first {first_passed}, in the end {passed} ({wrongly_passed} wrongly); \
+             truly right at first {first_right}, in the end {right}"
+        )
     }
 }
 

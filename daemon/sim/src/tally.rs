@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use gpusched_core::{Policy, Time};
-use gpusched_shared::{Outcome, Rejection};
+use gpusched_shared::{Outcome, Reflection, Rejection, Success, Verdict};
 
 use crate::partition::Partition;
-use crate::report::{ClassReport, Report, policy_name};
+use crate::report::{ClassReport, ReflectionReport, Report, policy_name};
 use crate::samples::Samples;
 use crate::scenario::Scenario;
 
@@ -28,6 +28,8 @@ pub(crate) struct Tally {
     policy: Policy,
     seed: u64,
     classes: Vec<Counts>,
+    /// `None` before the first job that came to a verdict.
+    reflection: Option<ReflectionReport>,
     /// When the last job ended that was done.
     done_at: Time,
     engine_losses: u32,
@@ -57,6 +59,7 @@ impl Tally {
             policy,
             seed: scenario.seed,
             classes: scenario.classes.iter().map(|_| Counts::default()).collect(),
+            reflection: None,
             done_at: Time(0),
             engine_losses: 0,
             violations: Vec::new(),
@@ -94,6 +97,27 @@ impl Tally {
             Outcome::Cancelled => counts.cancelled += 1,
             Outcome::Expired { .. } => counts.expired += 1,
         }
+    }
+
+    /// A job that reflects has ended. `is_right` says whether the picture of a round truly shows what was asked for.
+    pub(crate) fn reflected(&mut self, reflection: &Reflection, is_right: impl Fn(u8) -> bool) {
+        let (Some(verdict), Some(best)) = (reflection.verdict, reflection.best) else { return };
+        let rounds = reflection.rounds.as_slice();
+        let sum = self.reflection.get_or_insert_default();
+        let passed = verdict == Verdict::Pass;
+        sum.success.add(&Success {
+            jobs: 1,
+            first_passed: u64::from(reflection.first_verdict() == Some(Verdict::Pass)),
+            passed: u64::from(passed),
+            rounds: rounds.len() as u64,
+            checks: rounds.iter().map(|round| round.checks.len() as u64).sum(),
+            image_us: rounds.iter().map(|round| round.image_us).sum(),
+            check_us: rounds.iter().map(|round| round.check_us).sum(),
+        });
+        sum.first_right += u64::from(is_right(1));
+        sum.right += u64::from(is_right(best));
+        sum.wrongly_passed += u64::from(passed && !is_right(best));
+        sum.most_rounds = sum.most_rounds.max(rounds.len() as u64);
     }
 
     pub(crate) fn engine_lost(&mut self) {
@@ -143,6 +167,7 @@ impl Tally {
             done,
             makespan_us,
             jobs_per_second: per_second,
+            reflection: self.reflection,
             engine_losses: self.engine_losses,
             violations: self.violations,
         }

@@ -50,7 +50,7 @@ pub struct JobLine {
     pub what: String,
     /// When it was submitted.
     pub submitted_us: u64,
-    /// When it was on which lane.
+    /// When it was on which lane; of one that reflects, when its pictures were.
     pub attempts: Vec<AttemptLine>,
     /// When its outcome could be seen.
     pub ended_us: u64,

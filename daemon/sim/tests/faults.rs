@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use gpusched_shared::TaskKind;
 use gpusched_sim::scenario::{
-    ArrivalSpec, ClassSpec, ContentionSpec, FaultSpec, Flush, Gate, KindSpec, ModelSpec, Order, QuotaSpec, RetrySpec,
-    RouteSpec, Scenario, Seconds, When,
+    ArrivalSpec, ClassSpec, ContentionSpec, FaultSpec, Flush, Gate, KindSpec, ModelSpec, Order, QuotaSpec, ReflectSpec,
+    RetrySpec, RouteSpec, Scenario, Seconds, When,
 };
 use gpusched_sim::{Policy, Report, load, simulate};
 use proptest::prelude::*;
@@ -121,15 +122,23 @@ fn faults() -> impl Strategy<Value = FaultSpec> {
     )
 }
 
+fn reflect() -> impl Strategy<Value = ReflectSpec> {
+    let lane_s = proptest::option::of((0u64..10_000).prop_map(seconds));
+    (1u8..=4, 1u8..=4, lane_s, any::<bool>(), 0.0..1.0).prop_map(|(rounds, checks, lane_s, strict, right)| {
+        ReflectSpec { rounds, checks, lane_s, strict, right, ..ReflectSpec::default() }
+    })
+}
+
 prop_compose! {
-    /// Three models, each with a kind of job; two classes; a few clients. Everything takes up to a few milliseconds, and
-    /// partitions hold a few models at most.
+    /// Three models, each with a kind of job, the last of which answers questions; two classes; a few clients. Everything
+    /// takes up to a few milliseconds, and partitions hold a few models at most.
     fn scenario()(
         seed in any::<u64>(), as_given in any::<bool>(), journal in 0u64..300,
         heavy in class("heavy"), light in class("light"),
         models in proptest::collection::vec((1u64..60, 0u64..30, 0u64..2000, 1u32..5), 3),
         kinds in proptest::collection::vec((0u64..3000, 0u64..3000, 1u32..10, any::<bool>()), 3),
-        streams in proptest::collection::vec((0usize..3, 1u32..4, -3i8..3, when(20), any::<bool>()), 1..6),
+        streams in proptest::collection::vec(
+            (0usize..3, 1u32..4, -3i8..3, when(20), any::<bool>(), proptest::option::weighted(0.3, reflect())), 1..6),
         queued_per_uid in 0u32..12, running_per_uid in 0u32..3, factor in 1.0..3.0f64, faults in faults(),
     ) -> Scenario {
         let model = |(index, (weights, memory, load_us, files)): (usize, &(u64, u64, u64, u32))| ModelSpec {
@@ -142,7 +151,7 @@ prop_compose! {
         };
         let kind = |(index, (from, more, yields, _)): (usize, &(u64, u64, u32, bool))| KindSpec {
             name: format!("k{index}"),
-            task: gpusched_shared::TaskKind::Txt2Img,
+            task: if index == 2 { TaskKind::Vqa } else { TaskKind::Txt2Img },
             model: format!("m{index}"),
             // At least a microsecond, or no rate makes a load of it.
             run_s: (seconds(*from + 1), seconds(from + more + 1)),
@@ -150,13 +159,14 @@ prop_compose! {
             yields_per_step: 2,
             store_s: seconds(journal / 2),
         };
-        let mut arrivals: Vec<ArrivalSpec> = streams.into_iter().enumerate().map(|(index, (kind, uid, priority, when, limited))| {
+        let mut arrivals: Vec<ArrivalSpec> = streams.into_iter().enumerate().map(|(index, (kind, uid, priority, when, limited, reflect))| {
             ArrivalSpec {
                 name: Some(format!("s{index}")),
                 uid,
                 priority,
                 queue_timeout_s: limited.then(|| seconds(4000)),
                 run_timeout_s: limited.then(|| seconds(3000)),
+                reflect: reflect.filter(|_| kind < 2),
                 ..ArrivalSpec::new(format!("k{kind}"), when)
             }
         }).collect();

@@ -50,6 +50,16 @@ fn refusals_say_what_is_wrong() {
         ("pattern = \"closed\"", "pattern = \"open\"", "unknown variant `open`"),
         ("factor = 2.0", "factor = 0.5", "factor of [[contention]]: 0.5 is not within 1 to 1000"),
         ("beside = \"heavy\"", "beside = \"dark\"", "[[contention]] names class \"dark\", which is not defined"),
+        ("uid = 1001\n", "reflect = { rounds = 9 }\n", "rounds of arrival \"image\": 9 is not within 1 to 8"),
+        ("uid = 1001\n", "reflect = { checks = 0 }\n", "checks of arrival \"image\": 0 is not within 1 to 16"),
+        (
+            "uid = 1001\n",
+            "reflect = { right = 1.5 }\n",
+            "probability right of arrival \"image\": 1.5 is not within 0 to 1",
+        ),
+        ("uid = 1001\n", "reflect = { judge = \"image\" }\n", "no kind \"image\" of task \"vqa\" is defined"),
+        ("uid = 1001\n", "reflect = { rouns = 2 }\n", "unknown field `rouns`"),
+        ("uid = 1002\n", "reflect = {}\n", "arrival \"answer\" reflects, but makes no pictures"),
         (
             "[[contention]]",
             "[faults]\noom = 2.0\n[[contention]]",

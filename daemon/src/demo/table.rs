@@ -202,6 +202,7 @@ fn report(title: &str, policy: &str, seed: u64, run: Option<&Run>, status: &Stat
         done,
         makespan_us,
         jobs_per_second: done as f64 / (makespan_us.max(1) as f64 / 1e6),
+        reflection: None,
         engine_losses: 0,
         violations: Vec::new(),
     }

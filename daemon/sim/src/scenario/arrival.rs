@@ -3,7 +3,7 @@
 use gpusched_shared::Uid;
 use serde::Deserialize;
 
-use super::Seconds;
+use super::{ReflectSpec, Seconds};
 
 /// Jobs of one client.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,6 +26,9 @@ pub struct ArrivalSpec {
     /// How long lanes may work on them.
     #[serde(default)]
     pub run_timeout_s: Option<Seconds>,
+    /// If they make pictures: whether these are checked and made again. `{}` is with all defaults.
+    #[serde(default)]
+    pub reflect: Option<ReflectSpec>,
     /// When they arrive.
     pub when: When,
 }
@@ -110,6 +113,7 @@ impl ArrivalSpec {
             priority: 0,
             queue_timeout_s: None,
             run_timeout_s: None,
+            reflect: None,
             when,
         }
     }

@@ -5,15 +5,18 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use gpusched_core::policy::routing::route;
+use gpusched_shared::TaskKind;
+use gpusched_shared::reflect::{MAX_CHECKS, ROUNDS};
 use gpusched_shared::spec::{PRIORITY, STEPS};
 
-use super::{ArrivalSpec, Scenario, ScenarioError, Seconds, When};
+use super::{ArrivalSpec, ReflectSpec, Scenario, ScenarioError, Seconds, When};
 
 /// The most classes.
 pub const CLASSES: usize = 16;
 /// The most lanes in all.
 pub const LANES: u32 = 256;
-/// The most jobs in all; those that arrive at random are counted by their mean.
+/// The most jobs in all, with the stages that reflecting ones may have; those that arrive at random are counted by their
+/// mean.
 pub const JOBS: u64 = 10_000_000;
 /// The most sections of any other kind.
 const SECTIONS: usize = 1000;
@@ -110,7 +113,8 @@ impl Scenario {
             if route(self.plan()?.routes(), &self.job(arrival), arrival.uid).is_none() {
                 return invalid(format!("no [[route]] takes the jobs of arrival {name:?}; add one"));
             }
-            jobs += match &arrival.when {
+            let stages = arrival.reflect.as_ref().map_or(Ok(0), |reflect| self.check_reflect(arrival, reflect))?;
+            let arriving = match &arrival.when {
                 When::AtOnce { count, .. } | When::Every { count, .. } | When::Closed { count, .. } => *count as f64,
                 When::Follow { stream, every, count, .. } => {
                     within(&format!("every of arrival {name:?}"), *every, 1..=JOBS)?;
@@ -131,8 +135,34 @@ impl Scenario {
                     load / mean_s * f64::from(*for_s)
                 }
             };
+            jobs += arriving * f64::from(1 + stages);
         }
         within("jobs in all", jobs, 0.0..=JOBS as f64)
+    }
+
+    /// Checks how an arrival's pictures are checked; the answer is the most stages of one of its jobs.
+    fn check_reflect(&self, arrival: &ArrivalSpec, reflect: &ReflectSpec) -> Result<u32, ScenarioError> {
+        let name = arrival.stream();
+        if self.kind(&arrival.kind).is_some_and(|kind| kind.task == TaskKind::Vqa) {
+            return invalid(format!("arrival {name:?} reflects, but makes no pictures"));
+        }
+        within(&format!("rounds of arrival {name:?}"), reflect.rounds, ROUNDS)?;
+        within(&format!("checks of arrival {name:?}"), usize::from(reflect.checks), 1..=MAX_CHECKS)?;
+        for (what, probability) in
+            [("right", reflect.right), ("false_pass", reflect.false_pass), ("false_fail", reflect.false_fail)]
+        {
+            within(&format!("probability {what} of arrival {name:?}"), probability, 0.0..=1.0)?;
+        }
+        let Some(judge) = self.judge(reflect) else {
+            let asked = reflect.judge.as_deref().unwrap_or("any");
+            return invalid(format!(
+                "arrival {name:?} reflects, and no kind {asked:?} of task \"vqa\" is defined; add one"
+            ));
+        };
+        if route(self.plan()?.routes(), &self.check_job(arrival, judge), arrival.uid).is_none() {
+            return invalid(format!("no [[route]] takes the checks of arrival {name:?}; add one"));
+        }
+        Ok(u32::from(reflect.rounds) * (1 + u32::from(reflect.checks)))
     }
 
     fn check_faults(&self) -> Result<(), ScenarioError> {

@@ -5,6 +5,7 @@
 
 mod arrival;
 mod check;
+mod reflect;
 mod seconds;
 mod setup;
 mod shipped;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use arrival::{ArrivalSpec, When};
 pub use check::{CLASSES, JOBS, LANES};
+pub use reflect::ReflectSpec;
 pub use seconds::{NotATime, Seconds};
 pub use shipped::{SHIPPED, load};
 

@@ -4,7 +4,7 @@ use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, PlanError, Quotas
 use gpusched_shared::{Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
 
 use super::check::mean_s;
-use super::{ArrivalSpec, ClassSpec, Flush, Gate, KindSpec, ModelSpec, RouteSpec, Scenario, Seconds};
+use super::{ArrivalSpec, ClassSpec, Flush, Gate, KindSpec, ModelSpec, ReflectSpec, RouteSpec, Scenario, Seconds};
 
 /// The size of all pictures: the memory a job needs is its model's affair here.
 const SIZE: Size = Size { width: 1024, height: 1024 };
@@ -56,8 +56,25 @@ impl Scenario {
             priority: arrival.priority,
             queue_timeout_ms: arrival.queue_timeout_s.map(|time| time.ms().max(1)),
             run_timeout_ms: arrival.run_timeout_s.map(|time| time.ms().max(1)),
+            reflect: arrival.reflect.as_ref().map(|spec| spec.reflect(self.judge(spec).map(|kind| kind.model.clone()))),
             ..JobSpec::new(task)
         }
+    }
+
+    /// The kind of job that a question about a picture is.
+    pub(crate) fn judge(&self, reflect: &ReflectSpec) -> Option<&KindSpec> {
+        let mut answering = self.kinds.iter().filter(|kind| kind.task == TaskKind::Vqa);
+        answering.find(|kind| reflect.judge.as_ref().is_none_or(|name| *name == kind.name))
+    }
+
+    /// A question about a picture of an arrival.
+    pub(crate) fn check_job(&self, arrival: &ArrivalSpec, judge: &KindSpec) -> JobSpec {
+        self.job(&ArrivalSpec { kind: judge.name.clone(), reflect: None, ..arrival.clone() })
+    }
+
+    /// The place of the model of that name.
+    pub(crate) fn model(&self, name: &str) -> Option<usize> {
+        self.models.iter().position(|model| model.name == name)
     }
 
     /// The kind of that name.

@@ -5,13 +5,14 @@ use std::path::Path;
 use super::{Scenario, ScenarioError};
 
 /// Name and text of each.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 7] = [
     ("published", include_str!("../../scenarios/published.toml")),
     ("burst", include_str!("../../scenarios/burst.toml")),
     ("hour-70", include_str!("../../scenarios/hour-70.toml")),
     ("hour-90", include_str!("../../scenarios/hour-90.toml")),
     ("hour-110", include_str!("../../scenarios/hour-110.toml")),
     ("faults", include_str!("../../scenarios/faults.toml")),
+    ("reflecting", include_str!("../../scenarios/reflecting.toml")),
 ];
 
 /// The longest scenario file, in bytes.

@@ -3,22 +3,24 @@
 //! The next event is taken, the scheduler is told, and what it wants done is done; whatever that leads to at the same
 //! time follows before the clock moves on.
 
+mod reflecting;
+mod setup;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use gpusched_core::{Blame, Effect, Input, JobRecord, LaneId, Policy, Scheduler, SessionId, Time};
-use gpusched_shared::{JobId, JobState, Outcome, Rejection, Update};
+use gpusched_core::{Blame, Effect, Input, JobRecord, LaneId, Part, Policy, Scheduler, SessionId, Time};
+use gpusched_shared::{JobId, JobState, Outcome, Reflection, Rejection, Update};
 
 use crate::arrivals::Arrivals;
 use crate::clients::{Clients, Draw, Quit};
-use crate::engine::{Alarm, Engine, Model, Outbox, Work, picture};
-use crate::partition::Partition;
+use crate::engine::{Alarm, Engine, Outbox, Work};
+use crate::product::picture;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::report::Report;
-use crate::scenario::{ClassSpec, Scenario, ScenarioError};
-use crate::stretch::FULL;
+use crate::scenario::{Scenario, ScenarioError};
 use crate::tally::{Ended, Tally};
 
 /// Ticks in a row at one time, after which the scheduler is said to be going round in circles.
@@ -38,15 +40,24 @@ enum Event {
     EngineBack,
 }
 
-/// A job that has not ended.
+/// A job that has not ended, or a stage of one.
 #[derive(Debug)]
 struct Underway {
     stream: usize,
     draw: Draw,
     submitted: Time,
     accepted: bool,
-    /// Waited and ran for so many microseconds, once that is known.
-    concluded: Option<(u64, u64)>,
+    /// Which stage it is, if no client asked for it.
+    part: Option<Part>,
+    concluded: Option<Concluded>,
+}
+
+/// What is known of a job once its outcome is.
+#[derive(Debug)]
+struct Concluded {
+    wait_us: u64,
+    run_us: u64,
+    reflection: Option<Box<Reflection>>,
 }
 
 /// The deaths of the engine that are to come.
@@ -90,7 +101,7 @@ impl<'a> World<'a> {
         let faults = scenario.faults;
         let mut world = Self {
             now: Time(0),
-            engine: engine(scenario),
+            engine: setup::engine(scenario),
             clients: Clients::of(scenario, &plan),
             arrivals: Arrivals::of(scenario),
             scheduler: Scheduler::new(plan, scenario.catalog(), JobId(1)),
@@ -170,9 +181,12 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Recorded(id) => self.tell(Input::Recorded(id)),
+            Event::Recorded(id) => {
+                self.stage_recorded(id);
+                self.tell(Input::Recorded(id));
+            }
             Event::RecordFailed(id) => {
-                self.arriving = self.jobs.remove(&id);
+                self.arriving = self.jobs.remove(&id).filter(|job| job.part.is_none());
                 let reason = "simulated".to_owned();
                 self.tell(Input::RecordFailed(id, Rejection::Internal { reason }));
             }
@@ -205,7 +219,7 @@ impl<'a> World<'a> {
         let Some(stream) = self.arrivals.take() else { return };
         let (input, draw) = self.clients.submit(stream, self.now);
         self.tally.submitted(self.clients.class(stream));
-        self.arriving = Some(Underway { stream, draw, submitted: self.now, accepted: false, concluded: None });
+        self.arriving = Some(self.underway(stream, draw, None));
         self.tell(input);
         self.arriving = None;
     }
@@ -222,7 +236,10 @@ impl<'a> World<'a> {
     fn carry_out(&mut self, effects: VecDeque<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Record(record) => self.record(&record),
+                Effect::Record(record) => match record.part {
+                    Some(part) => self.record_stage(&record, part),
+                    None => self.record(&record),
+                },
                 Effect::Accept(_, id) => {
                     if let Some(job) = self.jobs.get_mut(&id) {
                         job.accepted = true;
@@ -235,11 +252,16 @@ impl<'a> World<'a> {
                     }
                     None => self.tally.violation(format!("nobody asked, and yet: {rejection}")),
                 },
-                Effect::Launch { job, attempt, lane, flush, .. } => self.launch(job, attempt, lane, flush),
+                Effect::Launch { job, attempt, lane, record, flush, .. } => {
+                    let class = self.scheduler.plan().class_named(&record.class).unwrap_or(0);
+                    self.launch(job, class, attempt, lane, flush);
+                }
                 Effect::Stop(id) => self.engine.stop(id, self.now, &mut self.out),
                 Effect::Gate { class, closed } => self.engine.gate(class, closed, self.now, &mut self.out),
                 Effect::Evict { class, model } => self.engine.unload(class, &model, &mut self.out),
-                Effect::Conclude { job, wait_us, run_us, .. } => self.conclude(job, wait_us, run_us),
+                Effect::Conclude { job, wait_us, run_us, reflection, .. } => {
+                    self.conclude(job, Concluded { wait_us, run_us, reflection });
+                }
                 Effect::Tell(id, Update::Done(view)) => {
                     if let JobState::Done(outcome) = view.state {
                         self.end(id, &outcome, view.usage.parked_us);
@@ -274,16 +296,24 @@ impl<'a> World<'a> {
             Some(Quit::Vanish { after_us, session }) => self.later(after_us, Event::Vanish(session)),
             None => {}
         }
+        self.write(id, job);
+    }
+
+    /// Has the journal take a job.
+    fn write(&mut self, id: JobId, job: Underway) {
         let recorded = if job.draw.journal_fails { Event::RecordFailed(id) } else { Event::Recorded(id) };
         self.later(job.draw.record_us, recorded);
         self.jobs.insert(id, job);
     }
 
-    fn launch(&mut self, id: JobId, attempt: u32, lane: LaneId, flush: bool) {
+    fn underway(&self, stream: usize, draw: Draw, part: Option<Part>) -> Underway {
+        Underway { stream, draw, submitted: self.now, accepted: false, part, concluded: None }
+    }
+
+    fn launch(&mut self, id: JobId, class: usize, attempt: u32, lane: LaneId, flush: bool) {
         let Some(job) = self.jobs.get(&id) else {
             return self.tally.violation(format!("job {id} was launched after its end"));
         };
-        let class = self.clients.class(job.stream);
         if !job.accepted {
             self.tally.violation(format!("job {id} was launched before it was on record"));
         }
@@ -296,11 +326,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn conclude(&mut self, id: JobId, wait_us: u64, run_us: u64) {
+    fn conclude(&mut self, id: JobId, concluded: Concluded) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return self.tally.violation(format!("job {id} was concluded after its end"));
         };
-        if job.concluded.replace((wait_us, run_us)).is_some() {
+        if job.concluded.replace(concluded).is_some() {
             self.tally.violation(format!("job {id} was concluded twice"));
         }
         let conclude_us = job.draw.conclude_us;
@@ -311,9 +341,15 @@ impl<'a> World<'a> {
         let Some(job) = self.jobs.remove(&id) else {
             return self.tally.violation(format!("job {id} ended twice"));
         };
-        let Some((wait_us, run_us)) = job.concluded.filter(|_| job.accepted) else {
+        let Some(Concluded { wait_us, run_us, reflection }) = job.concluded.filter(|_| job.accepted) else {
             return self.tally.violation(format!("job {id} ended before its outcome was on record"));
         };
+        if job.part.is_some() {
+            return self.stage_ended(id);
+        }
+        if let Some(reflection) = reflection {
+            self.reflected(id, job.stream, job.draw.fate, &reflection);
+        }
         let latency_us = self.now.since(job.submitted);
         let ended = Ended { wait_us, run_us, latency_us, parked_us };
         self.tally.ended(self.clients.class(job.stream), outcome, ended, self.now);
@@ -346,24 +382,4 @@ impl<'a> World<'a> {
         self.serial += 1;
         self.events.push(Reverse((at, self.serial, event)));
     }
-}
-
-fn engine(scenario: &Scenario) -> Engine {
-    let models = scenario.models.iter().map(|model| Model {
-        name: model.name.clone(),
-        weights_bytes: model.weights.as_u64(),
-        load_us: model.load_s.us(),
-        files: model.files,
-        peak_bytes: model.peak_bytes(),
-    });
-    let partition =
-        |class: &ClassSpec| Partition::new(class.name.clone(), scenario.cap_bytes(class), scenario.models.len());
-    let lanes = scenario.classes.iter().enumerate().flat_map(|(index, class)| (0..class.lanes).map(move |_| index));
-    let factor = |class: &str, beside: &str| {
-        let found = scenario.contentions.iter().find(|c| c.class == class && c.beside == beside);
-        found.map_or(FULL, |contention| (contention.factor * FULL as f64).round() as u64)
-    };
-    let names = || scenario.classes.iter().map(|class| class.name.as_str());
-    let contention = names().map(|class| names().map(|beside| factor(class, beside)).collect()).collect();
-    Engine::new(models.collect(), scenario.classes.iter().map(partition).collect(), lanes, contention)
 }
