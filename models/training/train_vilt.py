@@ -1,9 +1,9 @@
 """Trains the tiny `ViltForQuestionAnswering` on easy-VQA's training split and on scenes of our world, grid and loose.
 
 Half of our own pictures went through FLUX.2's autoencoder, so that the judge of generated pictures has seen what those
-look like. Two heads at the side, thrown away afterwards, say what to look for: one reads from each patch what it shows, one
-from each word that names a shape where that is. Without them relations, which need two shapes found and compared, stay
-at chance for most of the time there is. One picture in ten of easy-VQA's training split is held back for
+look like. Heads at the side, thrown away afterwards, say what to look for, a layer each: one reads from each patch what it
+shows, one from each word that names a shape where that is, one from [CLS] how far the two shapes of a relation are apart.
+Without them relations stay at chance for most of the time there is. One picture in ten of easy-VQA's training split is held back for
 validation; the official test split is read by `evaluate.py` alone.
 """
 
@@ -21,7 +21,8 @@ BATCH, EASY_SHARE = 64, 0.25
 PIXELS = 24000  # scenes of our own
 LAYOUT_WEIGHT, SIDE = 0.3, 8
 LAYOUT_LAYER = 2  # the encoder layer whose output the layout is read from
-PLACE_WEIGHT, PLACE_LAYER = 10.0, 3  # the same for the places of the shapes that the question names
+PLACE_WEIGHT, PLACE_LAYER = 5.0, 2  # the same for the places of the shapes that the question names
+APART_WEIGHT, APART_LAYER = 5.0, 3  # the same for how far two of them are apart
 
 run = Run("vilt", steps=6500, state={}, every=500)
 rng = run.rng
@@ -63,16 +64,16 @@ def build():
 
 
 def forward(model, pixels, ids, mask):
-    """Logits; the hidden states of the patches at `LAYOUT_LAYER`, (B, 64, hidden); and those of the words at `PLACE_LAYER`.
-    Patches keep their natural order here; the published class shuffles them, to the same effect.
+    """Logits; the hidden states of the patches at `LAYOUT_LAYER`, (B, 64, hidden); those of the words at `PLACE_LAYER`; and that
+    of [CLS] at `APART_LAYER`, (B, hidden). Patches keep their natural order here; the published class shuffles them, to the same effect.
     """
     embeddings = model.vilt.embeddings
     x = embeddings.patch_embeddings(pixels).flatten(2).transpose(1, 2)
     x = torch.cat([embeddings.cls_token.expand(len(x), -1, -1), x], 1) + embeddings.position_embeddings
     pixel_mask = torch.ones(x.shape[:2], dtype=torch.long)
     out = model(input_ids=ids, attention_mask=mask, image_embeds=x, pixel_mask=pixel_mask, output_hidden_states=True)
-    words = ids.shape[1]
-    return out.logits, out.hidden_states[LAYOUT_LAYER][:, words + 1 :], out.hidden_states[PLACE_LAYER][:, :words]
+    words, states = ids.shape[1], out.hidden_states
+    return out.logits, states[LAYOUT_LAYER][:, words + 1 :], states[PLACE_LAYER][:, :words], states[APART_LAYER][:, 0]
 
 
 _ids = {}
@@ -108,6 +109,11 @@ def places(question, shapes):
         if len(fits) == 1:
             found.append((i + 1, fits[0].x / SIZE, fits[0].y / SIZE))
     return found
+
+
+def regress(head, hidden, target):
+    """Mean squared error of what the head reads from normalised hidden states, (N, hidden), against (N, 2)."""
+    return F.mse_loss(head(F.layer_norm(hidden, hidden.shape[-1:])), target)
 
 
 def normalise(pictures, noise=0.0):
@@ -161,7 +167,7 @@ fresh_pictures = render(fresh)
 checks = {f: [(*questions.about(s, rng, f), i) for i, s in enumerate(fresh)] for f in questions.FORMS}
 
 model = build()
-heads = torch.nn.ModuleList([torch.nn.Linear(model.config.hidden_size, n) for n in (1 + len(COLORS), 1 + len(KINDS), 2)])
+heads = torch.nn.ModuleList([torch.nn.Linear(model.config.hidden_size, n) for n in (1 + len(COLORS), 1 + len(KINDS), 2, 2)])
 inside = [p for p in model.vilt.encoder.parameters() if p.ndim == 2]
 known = set(map(id, inside))
 others = [p for p in [*model.parameters(), *heads.parameters()] if id(p) not in known]
@@ -178,15 +184,17 @@ for step in run:
     ids, mask = encode([q for q, _, _ in easy] + [q for q, _ in asked])
     target = torch.tensor([ANSWERS.index(a) for a in [a for _, a, _ in easy] + [a for _, a in asked]])
     pixels = normalise(torch.cat([easy_pictures[[i for _, _, i in easy]], pictures[own]]), noise=0.03)
-    logits, patches, words = forward(model, pixels, ids, mask)
+    logits, patches, words, whole = forward(model, pixels, ids, mask)
     answers = F.cross_entropy(logits, target)
     patches = F.layer_norm(patches[len(easy) :], patches.shape[-1:]).flatten(0, 1)
     seen = sum(F.cross_entropy(head(patches), table[own].flatten(0, 1)) for head, table in zip(heads[:2], (colors, kinds)))
-    named = [(len(easy) + row, *place) for row, i in enumerate(own) for place in places(asked[row][0], scenes[i])]
-    rows, tokens, *place = zip(*named)
-    found = heads[2](F.layer_norm(words[rows, tokens], words.shape[-1:]))
-    placed = F.mse_loss(found, torch.tensor(place).T)
-    loss = answers + LAYOUT_WEIGHT * seen + PLACE_WEIGHT * placed
+    named = [places(question, scenes[i]) for i, (question, _) in zip(own, asked)]
+    rows, tokens, *place = zip(*[(len(easy) + row, *shape) for row, shapes in enumerate(named) for shape in shapes])
+    placed = regress(heads[2], words[rows, tokens], torch.tensor(place).T)
+    both = [(len(easy) + row, *shapes) for row, shapes in enumerate(named) if len(shapes) == 2]
+    distance = torch.tensor([[a[1] - b[1], a[2] - b[2]] for _, a, b in both])
+    apart = regress(heads[3], whole[[row for row, _, _ in both]], distance) if both else torch.zeros(())
+    loss = answers + LAYOUT_WEIGHT * seen + PLACE_WEIGHT * placed + APART_WEIGHT * apart
     for o in optimizer:
         o.zero_grad()
     loss.backward()
@@ -194,7 +202,7 @@ for step in run:
     for o in optimizer:
         o.step()
     average.update(model, step)
-    run.log(answers.item(), layout=seen.item(), place=placed.item() ** 0.5)
+    run.log(answers.item(), layout=seen.item(), place=placed.item() ** 0.5, apart=apart.item() ** 0.5)
     if (step + 1) % 500 == 0:
         scores = {f: round(accuracy(average.model, rows, fresh_pictures), 3) for f, rows in checks.items()}
         print("  easy-vqa held out", round(accuracy(average.model, easy_held_out[:1000], easy_pictures), 4), scores, flush=True)

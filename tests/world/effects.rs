@@ -47,7 +47,10 @@ impl World {
                 let asked_for = self.asked_for(job);
                 let cancelled = [job, asked_for].iter().any(|job| self.cancelled.contains(job));
                 assert!(!cancelled, "cancelled job {job} does not start");
-                assert_eq!(record.spec.priority, self.jobs[&job].record.spec.priority, "as it was amended last");
+                assert_eq!(
+                    record.spec.priority, self.jobs[&asked_for].record.spec.priority,
+                    "a stage has that of its job"
+                );
                 let session = self.attached.get(&asked_for);
                 let connected = |session| self.clients.iter().any(|(open, _)| open == session);
                 assert!(session.is_none_or(connected), "job {job} has its client");

@@ -94,7 +94,7 @@ pub(crate) fn reflecting(rng: &mut Rng) -> JobSpec {
         lane_ms: (rng.u32(0..4) == 0).then(|| rng.u64(1..400)),
         strict: rng.u32(0..4) == 0,
     };
-    JobSpec { reflect: Some(reflect), ..heavy(rng) }
+    JobSpec { reflect: Some(Box::new(reflect)), ..heavy(rng) }
 }
 
 /// A question.

@@ -227,7 +227,8 @@ impl Scheduler {
             Input::EngineReady => self.engine_up = true,
             Input::EngineLost(blame) => self.engine_lost(blame, now, effects),
             Input::Concluded(id) => self.apply(id, &Event::Concluded, now, effects),
-            Input::Cancel(id) => self.apply(id, &Event::End(Ending::Cancelled), now, effects),
+            // Whoever knows the number of a stage means its job.
+            Input::Cancel(id) => self.apply(self.asked_for(id), &Event::End(Ending::Cancelled), now, effects),
             Input::SessionClosed(session) => {
                 for id in self.sessions.remove(&session).unwrap_or_default() {
                     if self.jobs.get(&id).is_some_and(|job| job.record.attached) {
@@ -235,7 +236,7 @@ impl Scheduler {
                     }
                 }
             }
-            Input::SetPriority(id, priority) => self.set_priority(id, priority, effects),
+            Input::SetPriority(id, priority) => self.set_priority(self.asked_for(id), priority, effects),
             Input::Pause { class, paused } => {
                 if let Some(slot) = self.paused.get_mut(class) {
                     *slot = paused;

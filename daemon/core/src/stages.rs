@@ -10,6 +10,7 @@
 //! counted, and makes again only what had no outcome.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use gpusched_shared::{FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, Update};
 
@@ -141,7 +142,7 @@ impl Scheduler {
             program.stages.insert((round, role), stage);
         }
         let job = Job::new(record, class, shape, State::Recording(None), now);
-        effects.push_back(Effect::Record(std::sync::Arc::clone(&job.record)));
+        effects.push_back(Effect::Record(Arc::clone(&job.record)));
         self.insert(Job { queue_until, ..job });
         None
     }
@@ -238,6 +239,8 @@ impl Scheduler {
         let Some(program) = &mut parent.program else { return false };
         program.program.begin(part, &stage.record.spec);
         program.stages.insert((part.round, part.role), stage.record.id);
+        // The daemon may have died before a change of it was on record for both.
+        Arc::make_mut(&mut stage.record).spec.priority = parent.record.spec.priority;
         stage.queue_until = parent.queue_until.take();
         self.timers.clear(stage.queue_until, Timer::QueueTimeout(part.of));
         true

@@ -56,7 +56,11 @@ impl Scenario {
             priority: arrival.priority,
             queue_timeout_ms: arrival.queue_timeout_s.map(|time| time.ms().max(1)),
             run_timeout_ms: arrival.run_timeout_s.map(|time| time.ms().max(1)),
-            reflect: arrival.reflect.as_ref().map(|spec| spec.reflect(self.judge(spec).map(|kind| kind.model.clone()))),
+            reflect: arrival
+                .reflect
+                .as_ref()
+                .map(|spec| spec.reflect(self.judge(spec).map(|kind| kind.model.clone())))
+                .map(Box::new),
             ..JobSpec::new(task)
         }
     }
