@@ -37,6 +37,7 @@ fn round(number: u8, answer: &str, confidence: f32) -> Round {
         score: confidence,
         image_us: 480_000,
         check_us: 60_000,
+        rejected_early: false,
     }
 }
 

@@ -98,7 +98,8 @@ impl Rig {
         let image =
             ImageSpec { seed: Some(1), steps: Some(steps), size, guidance: Some(1.0), ..ImageSpec::new(prompt) };
         let model = Some("flux2-klein-tiny".to_owned());
-        let stage = Stage { spec: JobSpec { model, ..JobSpec::new(Task::Txt2Img(image)) }, pictures: 0 };
+        let stage =
+            Stage { spec: JobSpec { model, ..JobSpec::new(Task::Txt2Img(image)) }, pictures: 0, preview_after: None };
         self.supervisor.command(run(job, 0, stage), Vec::new());
     }
 
@@ -164,12 +165,12 @@ fn an_engine_in_a_process_of_its_own_does_what_one_in_threads_does() {
     assert_eq!(rig.next(), News::Event(Event::Inspected { ticket: 7, result: Ok(size) }));
     let vqa = Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 1 });
     let spec = JobSpec { model: Some("vilt-tiny".to_owned()), ..JobSpec::new(vqa) };
-    rig.supervisor.command(run(2, 1, Stage { spec, pictures: 1 }), vec![picture().into()]);
+    rig.supervisor.command(run(2, 1, Stage { spec, pictures: 1, preview_after: None }), vec![picture().into()]);
     assert!(matches!(rig.end(2), Ok(Product::Answers(answers)) if answers.len() == 1));
     rig.supervisor.command(Command::Flush { class: 1 }, Vec::new());
     assert!(matches!(rig.next(), News::Event(Event::Flushed { class: 1, .. })));
     // What makes no sense is answered as well.
-    let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0 };
+    let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0, preview_after: None };
     rig.supervisor.command(run(3, 9, stage), Vec::new());
     assert_eq!(rig.end(3), Err(FailureKind::Engine));
     let until = std::time::Instant::now() + PATIENCE;

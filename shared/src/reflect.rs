@@ -32,10 +32,15 @@ pub struct Reflect {
     pub judge: Option<String>,
     /// The share of the probability that an expected answer needs, within [`CONFIDENCE`].
     pub confidence: Option<f32>,
-    /// Once lanes have worked for so many milliseconds on the job, no further round is begun.
+    /// Once lanes have worked for so many milliseconds on the job and a picture is made, no further round is begun.
     pub lane_ms: Option<u64>,
     /// If true, a job of which no picture passed fails, instead of giving the best.
     pub strict: bool,
+    /// After this share of a picture's steps, between 0 and 1, what it is about to become is looked at, too, which costs
+    /// as many checks; one that is hopeless by then is not made to its end. The last picture always is. `None`: no picture
+    /// is looked at early.
+    #[serde(default)]
+    pub early: Option<f32>,
 }
 
 /// A question about a picture, with the answer that it should have.
@@ -108,7 +113,7 @@ pub struct Round {
     pub guidance: Option<f32>,
     /// The picture; `None` while it is not made, or could not be.
     pub image: Option<RoundImage>,
-    /// Its checks, in order, as far as they have been made.
+    /// Its checks, in order, as far as they have been made; of what it was about to become, if it was rejected early.
     pub checks: Vec<Checked>,
     /// What follows from them; `None` until all have been made.
     pub verdict: Option<Verdict>,
@@ -116,8 +121,11 @@ pub struct Round {
     pub score: f32,
     /// How long lanes worked on the picture, in microseconds.
     pub image_us: u64,
-    /// How long lanes worked on its checks, in microseconds.
+    /// How long lanes worked on its checks, in microseconds; those of what it was about to become included.
     pub check_us: u64,
+    /// Whether it was not made to its end, because it was hopeless before.
+    #[serde(default)]
+    pub rejected_early: bool,
 }
 
 /// The picture of a round.
@@ -195,6 +203,11 @@ impl Reflect {
         }
         if let Some(confidence) = self.confidence {
             within("confidence", confidence, CONFIDENCE)?;
+        }
+        if let Some(share) = self.early
+            && !(share > 0.0 && share < 1.0)
+        {
+            return Err(bad("early", format!("{share} is not a share of the steps between 0 and 1")));
         }
         if self.lane_ms == Some(0) {
             return Err(bad("lane time", "must be more than none".to_owned()));
@@ -288,6 +301,7 @@ mod tests {
             confidence: Some(1.0),
             lane_ms: Some(1),
             strict: true,
+            early: Some(0.5),
         };
         assert_eq!(refused(most.clone()), None);
         let one_more = [most.checks, vec![Check::new("is it red?", "yes")]].concat();
@@ -297,6 +311,9 @@ mod tests {
             (Reflect { confidence: Some(1.1), ..open() }, "confidence"),
             (Reflect { confidence: Some(f32::NAN), ..open() }, "confidence"),
             (Reflect { lane_ms: Some(0), ..open() }, "lane time"),
+            (Reflect { early: Some(0.0), ..open() }, "early"),
+            (Reflect { early: Some(1.0), ..open() }, "early"),
+            (Reflect { early: Some(f32::NAN), ..open() }, "early"),
             (Reflect { judge: Some(name + "x"), ..open() }, "judge"),
             (Reflect { checks: one_more, ..open() }, "checks"),
         ] {

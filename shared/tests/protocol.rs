@@ -84,6 +84,7 @@ fn reflecting() -> JobSpec {
         confidence: Some(0.5),
         lane_ms: Some(30_000),
         strict: true,
+        early: Some(0.5),
     };
     JobSpec { reflect: Some(Box::new(reflect)), ..JobSpec::new(Task::Txt2Img(ImageSpec::new("a red circle"))) }
 }
@@ -110,6 +111,7 @@ fn second_round() -> JobView {
         score: 0.25,
         image_us: 480_000,
         check_us: 60_000,
+        rejected_early: false,
     };
     let phase = Phase::Making { activity: Activity::Working { done: 4, of: 20 }, parked: false };
     JobView {

@@ -86,6 +86,36 @@ fn a_picture_that_fails_is_made_again_within_its_budget() {
 }
 
 #[test]
+fn a_hopeless_picture_is_rejected_early() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    // An answer that no judge gives, to a question that says nothing of what to draw.
+    let never = Check::new("what color is the shape?", "plaid");
+    // The judge is loaded before pictures race with it.
+    let first = client.submit(reflecting(1, vec![never.clone()]), Vec::new(), false).expect("accepted");
+    client.wait(first).expect("waited for");
+    let reflect = Reflect { rounds: Some(3), checks: vec![never], early: Some(0.5), ..Reflect::default() };
+    let job = txt2img("a red circle").seed(1).steps(60).reflect(reflect);
+    let job = client.submit(job, Vec::new(), false).expect("accepted");
+    let view = client.wait(job).expect("waited for");
+    let found = reflection(&view);
+    let rejected: Vec<bool> = found.rounds.iter().map(|round| round.rejected_early).collect();
+    assert_eq!(rejected, [true, true, false], "the last is made whatever it becomes: {found:?}");
+    for round in &found.rounds {
+        assert_eq!((round.image.is_some(), round.verdict), (!round.rejected_early, Some(Verdict::Fail)), "{round:?}");
+        assert!(round.checks.len() == 1 && !round.checks[0].passed, "{round:?}");
+    }
+    assert_eq!((found.best, found.end), (Some(3), Some(ReflectEnd::Rounds)));
+    assert_eq!(client.fetch_round_bytes(job, 3).expect("kept"), client.fetch_bytes(job).expect("kept"));
+    let refused = client.fetch_round_bytes(job, 1).expect_err("it was not made").to_string();
+    assert!(refused.contains("a job whose round 1 made none"), "{refused}");
+    let of_round = |round: u8| ["image", "glance/0"].map(|role| format!("{round}/{role}"));
+    let expected = [of_round(1), of_round(2), ["3/image", "3/check/0"].map(str::to_owned)].concat();
+    assert_eq!(stages(daemon.home(), job), expected);
+    assert_well(&daemon);
+}
+
+#[test]
 fn the_command_line_says_what_was_found() {
     let daemon = Daemon::start();
     let file = daemon.home().file("out.png");

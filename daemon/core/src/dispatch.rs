@@ -197,7 +197,7 @@ impl Scheduler {
     pub(crate) fn take_lane(&mut self, id: JobId, lane: LaneId, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (class, shape, uid) = (job.class, job.shape, job.record.uid);
-        let demand = self.demand(class, job);
+        let (demand, preview_after) = (self.demand(class, job), self.preview_after(job));
         let cost_us = self.likely_us(job).unwrap_or(UNKNOWN_COST_US);
         let cold = self.ledger.stay(class, shape.model) != Some(Stay::Resident);
         let pinned = self.pinned[class].contains(&shape.model);
@@ -221,7 +221,7 @@ impl Scheduler {
         job.passed_since = None;
         job.activity = gpusched_shared::Activity::Starting;
         let (attempt, record) = (job.attempts, job.record.clone());
-        effects.push_back(Effect::Launch { job: id, attempt, lane, record, lease_bytes, flush });
+        effects.push_back(Effect::Launch { job: id, attempt, lane, record, lease_bytes, flush, preview_after });
     }
 
     /// Takes the lane back that a job has just left.

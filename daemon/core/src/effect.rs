@@ -105,6 +105,8 @@ pub enum Effect {
         lease_bytes: u64,
         /// Whether to flush the class's memory first.
         flush: bool,
+        /// After how many steps to show what its picture is about to become; answer with `Previewed`, if that can be stored.
+        preview_after: Option<u32>,
     },
     /// Ask the lane to leave the job at its next yield point; it answers `Interrupted`, or `Finished` if it was faster.
     Stop(JobId),

@@ -1,6 +1,6 @@
 //! What can happen to the scheduler.
 
-use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, Uid, Usage};
+use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, RoundImage, Uid, Usage};
 
 use crate::effect::{BootTime, JobRecord, Key, Picture};
 use crate::lane::LaneId;
@@ -81,6 +81,8 @@ pub enum Input {
     Parked(JobId),
     /// The lane goes on.
     Resumed(JobId),
+    /// What the job's picture is about to become is stored; held until the lane has left the job, and that is on record.
+    Previewed(JobId, RoundImage),
     /// The lane is done with the job; what it made is being stored, and `Stored` follows.
     Made(JobId, Usage),
     /// What the job made is stored, or could not be.

@@ -186,6 +186,7 @@ impl Scheduler {
             Input::Progress(id, activity) => self.progress(id, activity, effects),
             Input::Parked(id) => self.apply(id, &Event::Parked, now, effects),
             Input::Resumed(id) => self.apply(id, &Event::Resumed, now, effects),
+            Input::Previewed(id, image) => self.previewed(id, image, now, effects),
             Input::Made(id, usage) => {
                 self.learn(id, usage, now, effects);
                 self.measured(id, usage);

@@ -12,7 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use gpusched_shared::{FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, Update};
+use gpusched_shared::{
+    FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Update,
+};
 
 use crate::effect::{BootTime, Effect, JobRecord, Picture};
 use crate::input::Unfinished;
@@ -62,18 +64,29 @@ impl Job {
 }
 
 impl Scheduler {
-    /// Has the stages made that a program wants, or ends its job.
+    /// Has the stages made that a program wants, and those ended that can tell it nothing any more; or ends its job.
     pub(crate) fn advance(&mut self, id: JobId, now: Time, effects: &mut VecDeque<Effect>) {
         loop {
             let Some(job) = self.jobs.get_mut(&id).filter(|job| job.state == State::Underway) else { return };
             let Some(program) = &mut job.program else { return };
-            let stages = match program.program.next() {
+            let next = program.program.next();
+            let concludes = matches!(next, Next::Conclude(..));
+            let live = program.stages.iter();
+            let needless = live.filter(|((round, role), _)| concludes || !program.program.needs(*round, *role));
+            let needless: Vec<JobId> = needless.map(|(_, stage)| *stage).collect();
+            let stages = match next {
                 Next::Stages(stages) => stages,
-                Next::Conclude(outcome, reflection) => {
+                Next::Conclude(outcome, reflection) if needless.is_empty() => {
                     program.conclusion = Some(reflection);
                     return self.apply(id, &Event::Finished(outcome), now, effects);
                 }
+                // Once they have ended.
+                Next::Conclude(..) => Vec::new(),
             };
+            for stage in needless {
+                self.apply(stage, &Event::End(Ending::Cancelled), now, effects);
+            }
+            let Some(program) = self.jobs.get_mut(&id).and_then(|job| job.program.as_mut()) else { return };
             let live = &program.stages;
             let wanted: Vec<Stage> = stages.into_iter().filter(|s| !live.contains_key(&(s.round, s.role))).collect();
             let refused: Vec<EndedPart> =
@@ -165,6 +178,24 @@ impl Scheduler {
             Some(State::Ceasing(ending)) => self.cease(part.of, ending, now, effects),
             _ => self.advance(part.of, now, effects),
         }
+    }
+
+    /// After how many of its steps a stage's picture is to be previewed.
+    pub(crate) fn preview_after(&self, stage: &Job) -> Option<u32> {
+        let part = stage.record.part.filter(|part| part.role == Role::Image)?;
+        self.jobs.get(&part.of)?.program.as_ref()?.program.preview_after(part.round)
+    }
+
+    /// What a stage's picture is about to become is stored. Once its lane is done with it that is of no use.
+    pub(crate) fn previewed(&mut self, stage: JobId, image: RoundImage, now: Time, effects: &mut VecDeque<Effect>) {
+        let Some(part) = self.jobs.get(&stage).filter(|job| job.state.lane().is_some()).and_then(|job| job.record.part)
+        else {
+            return;
+        };
+        if let Some(program) = self.jobs.get_mut(&part.of).and_then(|parent| parent.program.as_mut()) {
+            program.program.preview(part.round, image);
+        }
+        self.advance(part.of, now, effects);
     }
 
     /// Tells the stages of a job that is to end to do so.

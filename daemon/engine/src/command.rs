@@ -62,6 +62,9 @@ pub struct Stage {
     pub spec: JobSpec,
     /// How many picture files come with the command, in the order in which the stage takes them.
     pub pictures: usize,
+    /// After how many diffusion steps to show what the picture is about to become. Answered by `Previewed`, unless it cannot
+    /// be shown, which is no failure.
+    pub preview_after: Option<u32>,
 }
 
 impl Command {

@@ -23,6 +23,15 @@ pub enum Event {
     },
     /// The stage goes on. Not said of a stage that is stopped while it is parked.
     Resumed(JobId),
+    /// What the job's picture is about to become.
+    Previewed {
+        /// The job.
+        job: JobId,
+        /// The bytes of a PNG file.
+        png: Vec<u8>,
+        /// Its size in pixels.
+        size: Size,
+    },
     /// The lane is done with the job and free.
     Finished(JobId, Result<Product, Failure>, Usage),
     /// The lane left the job at a yield point, because it was told to, and is free.

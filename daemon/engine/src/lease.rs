@@ -57,6 +57,12 @@ impl<'a> Lease<'a> {
         self.peak.get().max(self.lane.peak())
     }
 
+    /// What the stage took since its peak was `peak_bytes` does not count: it did without.
+    pub(crate) fn forget_since(&self, peak_bytes: u64) {
+        self.lane.restart_peak();
+        self.peak.set(peak_bytes);
+    }
+
     /// Refuses a stage that took its partition over the cap at any time since the last check, and was at any time over
     /// what it was promised. Called at every yield point and at the end, it lets no stage succeed that kept neither the
     /// cap nor its lease. Two things it cannot see: what other stages of the partition gave back since this one was at
@@ -157,6 +163,19 @@ mod tests {
             assert_eq!(lease.check(), out_of_memory(50, 110));
             lane.charging(Some(&other), || credit(current(), 90));
             credit(current(), 20);
+        });
+    }
+
+    #[test]
+    fn what_a_stage_did_without_is_not_needed() {
+        on_lane(|lane, partition| {
+            let lease = Lease::new(lane, partition, 30);
+            take_in_passing(20);
+            let before = lease.peak_bytes();
+            take_in_passing(101);
+            assert_eq!(lease.check(), out_of_memory(101, 101));
+            lease.forget_since(before);
+            assert_eq!((lease.check(), lease.peak_bytes()), (Ok(()), 20));
         });
     }
 

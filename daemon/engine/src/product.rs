@@ -25,6 +25,11 @@ pub(crate) fn image(
     Ok(Product::Image { png, size, truncated_tokens })
 }
 
+/// A PNG of what a picture is about to become. It says nothing of the request, of which it is not the result.
+pub(crate) fn preview(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
+    encode(picture, &[])
+}
+
 fn encode(picture: &Picture, texts: &[(&str, Option<String>)]) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());

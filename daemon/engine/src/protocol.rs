@@ -97,19 +97,19 @@ pub fn receive_order(reader: &mut Reader) -> Result<Option<(Order, Vec<OwnedFd>)
     Ok(Some((order, descriptors)))
 }
 
-/// Sends a report. A picture for which there is no memory becomes a failure.
+/// Sends a report. A picture for which there is no memory becomes a failure; a preview for which there is none is not sent.
 ///
 /// # Errors
 /// [`SendError`]
 pub fn send_report(writer: &Writer, mut report: Report) -> Result<(), SendError> {
-    let mut sealed = None;
-    if let Report::Event(Event::Finished(_, result, _)) = &mut report {
-        match result.as_mut().map(|product| png(product).map(|png| seal(&std::mem::take(png)))) {
-            Ok(Some(Ok(file))) => sealed = Some(file),
-            Ok(Some(Err(e))) => *result = Err(Failure::engine(format!("cannot hand out the picture: {e}"))),
-            Ok(None) | Err(_) => {}
+    let sealed = match png(&mut report).map(|png| seal(&std::mem::take(png))).transpose() {
+        Ok(sealed) => sealed,
+        Err(e) => {
+            let Report::Event(Event::Finished(_, result, _)) = &mut report else { return Ok(()) };
+            *result = Err(Failure::engine(format!("cannot hand out the picture: {e}")));
+            None
         }
-    }
+    };
     let files: Vec<_> = sealed.iter().map(AsFd::as_fd).collect();
     writer.send(bytes(codec::encode(&report))?, &files)
 }
@@ -121,10 +121,7 @@ pub fn send_report(writer: &Writer, mut report: Report) -> Result<(), SendError>
 pub fn receive_report(reader: &mut Reader) -> Result<Option<Report>, ProtocolError> {
     let Some(Parcel { payload, descriptors }) = reader.receive()? else { return Ok(None) };
     let mut report: Report = codec::decode(&payload)?;
-    let png = match &mut report {
-        Report::Event(Event::Finished(_, Ok(product), _)) => png(product),
-        Report::Ready(_) | Report::Failed(_) | Report::Event(_) | Report::Beat(_) => None,
-    };
+    let png = png(&mut report);
     check(descriptors.len(), usize::from(png.is_some()))?;
     if let (Some(png), Some(file)) = (png, descriptors.into_iter().next()) {
         *png = unseal(file)?;
@@ -132,10 +129,13 @@ pub fn receive_report(reader: &mut Reader) -> Result<Option<Report>, ProtocolErr
     Ok(Some(report))
 }
 
-fn png(product: &mut Product) -> Option<&mut Vec<u8>> {
-    match product {
-        Product::Image { png, .. } => Some(png),
-        Product::Answers(_) => None,
+/// The bytes that travel beside a report.
+fn png(report: &mut Report) -> Option<&mut Vec<u8>> {
+    match report {
+        Report::Event(Event::Finished(_, Ok(Product::Image { png, .. }), _) | Event::Previewed { png, .. }) => {
+            Some(png)
+        }
+        Report::Ready(_) | Report::Failed(_) | Report::Event(_) | Report::Beat(_) => None,
     }
 }
 

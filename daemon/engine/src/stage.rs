@@ -2,13 +2,14 @@
 
 use std::fs::File;
 
+use candle_core::Tensor;
 use gpusched_models::{Error, Interrupted, Picture, flux2};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
-use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Task, VqaSpec};
+use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Size, Task, VqaSpec};
 
 use crate::catalog::Catalog;
 use crate::command::Stage;
-use crate::event::{Failure, Product};
+use crate::event::{Event, Failure, Product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
 use crate::{picture, product};
@@ -73,7 +74,7 @@ fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'
     let pictures = pictures.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     match (&spec.task, &resident.model) {
         (Task::Txt2Img(image) | Task::Img2Img(image), Model::Flux2(pipeline)) => {
-            generate(pipeline, spec, image, &pictures, at)
+            generate(pipeline, spec, image, (&pictures, stage.preview_after), at)
         }
         (Task::Vqa(vqa), Model::Vilt(model)) => {
             let picture = pictures.first().ok_or_else(|| Failure::engine("a vqa stage needs a picture"))?;
@@ -92,7 +93,7 @@ fn generate(
     pipeline: &flux2::Pipeline,
     spec: &JobSpec,
     image: &ImageSpec,
-    references: &[Picture],
+    (references, preview_after): (&[Picture], Option<u32>),
     at: &LaneYield<'_>,
 ) -> Result<Product, Stopped> {
     let open = || Failure::engine("the stage leaves seed, steps, size or guidance open");
@@ -106,8 +107,29 @@ fn generate(
         guidance: f64::from(image.guidance.ok_or_else(open)?),
         seed: image.seed.ok_or_else(open)?,
     };
-    let made = pipeline.generate(&request, at)?;
+    let show = |latents: &Tensor| show(pipeline, latents, at);
+    let preview = preview_after.map(|after| flux2::Preview { after, show: &show });
+    let made = pipeline.generate_with_preview(&request, preview, at)?;
     Ok(at.handing_out(|| product::image(&made.picture, spec, image, made.truncated_tokens))?)
+}
+
+/// Shows the picture that latents are of. The stage goes on if that fails, but not if it is told to stop meanwhile.
+fn show(pipeline: &flux2::Pipeline, latents: &Tensor, at: &LaneYield<'_>) -> Result<(), Error> {
+    let why = match at.dispensable(|| pipeline.picture(latents, at)) {
+        Ok(Some(picture)) => match at.handing_out(|| product::preview(&picture)) {
+            Ok(png) => {
+                let size = Size { width: picture.width(), height: picture.height() };
+                at.say(Event::Previewed { job: at.job, png, size });
+                return Ok(());
+            }
+            Err(e) => e.to_string(),
+        },
+        Ok(None) => "out of memory".to_owned(),
+        Err(Error::Interrupted(stopped)) => return Err(stopped.into()),
+        Err(e) => e.to_string(),
+    };
+    tracing::debug!(JOB_ID = at.job.0, "no preview: {why}");
+    Ok(())
 }
 
 fn read(file: &File) -> Result<Picture, Stopped> {
@@ -120,6 +142,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
+    use gpusched_models::{Site, YieldPoint as _};
     use gpusched_shared::JobId;
 
     use super::*;
@@ -142,6 +165,19 @@ mod tests {
         bytes: u64,
         made: Result<Product, Stopped>,
     ) -> Result<Product, Stopped> {
+        on_lane(fault, cap_bytes, |at| {
+            take_in_passing(bytes);
+            conclude(made, at)
+        })
+    }
+
+    fn take_in_passing(bytes: u64) {
+        charge(current(), bytes);
+        credit(current(), bytes);
+    }
+
+    /// Runs `work` as a stage that was promised 10 bytes.
+    fn on_lane<T: Send>(fault: Option<Fault>, cap_bytes: u64, work: impl FnOnce(&LaneYield<'_>) -> T + Send) -> T {
         let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes, gate: false };
         let partition = Partition::new(0, &partition).unwrap();
         let lane = Account::open(Some(&partition.account)).unwrap();
@@ -152,9 +188,7 @@ mod tests {
             let pulse = Pulse::default();
             let told = Told { job: JobId(1), stop: &stop, lease_bytes: 10, fault };
             let at = LaneYield::new(told, &sink, &pulse, (&lane, &partition));
-            charge(current(), bytes);
-            credit(current(), bytes);
-            conclude(made, &at)
+            work(&at)
         };
         std::thread::scope(|scope| scope.spawn(stage).join().unwrap())
     }
@@ -169,6 +203,26 @@ mod tests {
         let Err(Stopped::Failed(failure)) = ends(101, Ok(product())) else { panic!("it was over its memory") };
         let FailureKind::OutOfMemory(out_of_memory) = failure.kind else { panic!("{failure}") };
         assert_eq!((out_of_memory.requested_bytes, out_of_memory.used_bytes), (101, 101));
+    }
+
+    #[test]
+    fn what_a_stage_can_do_without_costs_it_nothing() {
+        let reach = |at: &LaneYield<'_>| Ok(at.reach(Site::VaeStage)?);
+        on_lane(None, 100, |at| {
+            take_in_passing(20);
+            assert!(matches!(at.dispensable(|| reach(at)), Ok(Some(()))));
+            let tried = at.dispensable(|| {
+                take_in_passing(101);
+                reach(at)
+            });
+            assert!(matches!(tried, Ok(None)), "{tried:?}");
+            assert!(reach(at).is_ok() && at.usage().peak_bytes == 20);
+            assert!(matches!(conclude(Ok(product()), at), Ok(made) if made == product()));
+            let failed = at.dispensable(|| Err::<(), _>(Error::Input("bad".to_owned())));
+            assert!(matches!(failed, Err(Error::Input(_))), "{failed:?}");
+            let stopped = at.dispensable(|| Err::<(), _>(Interrupted.into()));
+            assert!(matches!(stopped, Err(Error::Interrupted(_))), "{stopped:?}");
+        });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gpusched_models::{Interrupted, Site, YieldPoint};
+use gpusched_models::{Error, Interrupted, Site, YieldPoint};
 use gpusched_shared::view::Activity;
 use gpusched_shared::{JobId, OutOfMemory, Usage};
 
@@ -31,7 +31,7 @@ pub(crate) struct Told<'a> {
 
 /// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.
 pub(crate) struct LaneYield<'a> {
-    job: JobId,
+    pub(crate) job: JobId,
     stop: &'a AtomicBool,
     sink: &'a Sink,
     pulse: &'a Pulse,
@@ -92,6 +92,21 @@ impl<'a> LaneYield<'a> {
     /// Runs `work`, which loads a model that was declared to take so many bytes, at the expense of `account`.
     pub(crate) fn load<T>(&self, account: &Arc<Account>, declared_bytes: u64, work: impl FnOnce() -> T) -> T {
         self.lease.load(account, declared_bytes, || self.lane.charging(Some(account), work))
+    }
+
+    /// Runs `work`, which the stage can do without. `None` if it ran out of memory in it; what it took then does not count.
+    ///
+    /// # Errors
+    /// Those of `work`, but for that.
+    pub(crate) fn dispensable<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<Option<T>, Error> {
+        let peak_bytes = self.lease.peak_bytes();
+        match work() {
+            Err(Error::Interrupted(_)) if self.out_of_memory.take().is_some() => {
+                self.lease.forget_since(peak_bytes);
+                Ok(None)
+            }
+            done => done.map(Some),
+        }
     }
 
     /// The stage has its model: from here on it counts how fast it makes way. A yield point itself.

@@ -29,9 +29,9 @@ fn text(file: OwnedFd) -> String {
 }
 
 fn orders() -> impl Strategy<Value = Order> {
-    let stage = (".{0,200}", 0..=4_usize).prop_map(|(prompt, pictures)| {
+    let stage = (".{0,200}", 0..=4_usize, any::<Option<u32>>()).prop_map(|(prompt, pictures, preview_after)| {
         let image = ImageSpec { seed: Some(1), ..ImageSpec::new(&prompt) };
-        Stage { spec: JobSpec::new(Task::Img2Img(image)), pictures }
+        Stage { spec: JobSpec::new(Task::Img2Img(image)), pictures, preview_after }
     });
     let run = (any::<u64>(), any::<u32>(), 0..300_usize, stage, any::<u64>(), any::<bool>()).prop_map(
         |(job, attempt, lane, stage, lease_bytes, flush)| Command::Run {
@@ -203,6 +203,7 @@ fn reports() -> Vec<Report> {
         // Larger than any frame.
         Report::Event(Event::Finished(JobId(1), Ok(image(vec![7; 3 * MAX_PAYLOAD])), usage)),
         Report::Event(Event::Finished(JobId(2), Ok(image(Vec::new())), usage)),
+        Report::Event(Event::Previewed { job: JobId(2), png: vec![7; 9], size: Size { width: 16, height: 32 } }),
         Report::Event(Event::Finished(JobId(3), Ok(Product::Answers(answers)), usage)),
         Report::Event(Event::Finished(JobId(4), Err(failure), usage)),
         Report::Event(Event::Inspected { ticket: 1, result: Err("no picture".to_owned()) }),

@@ -21,7 +21,7 @@ fn threads_of_a_lane_have_its_niceness() {
     let engine = Engine::start(&setup, &sink).unwrap();
     // A lane that takes a stage, even one that it cannot do, has its threads.
     for (lane, job) in [(0, JobId(1)), (1, JobId(2))] {
-        let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0 };
+        let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0, preview_after: None };
         engine
             .command(Command::Run { job, attempt: 1, lane, stage, lease_bytes: 0, flush: false }, Vec::new())
             .unwrap();

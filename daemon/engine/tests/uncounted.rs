@@ -22,7 +22,7 @@ fn nothing_is_counted_and_no_cap_kept() {
     let task = Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 1 });
     let spec = JobSpec { model: Some("vilt-tiny".to_owned()), ..JobSpec::new(task) };
     let files = vec![File::open(weights.join("flux2-klein-tiny/samples.png")).unwrap().into()];
-    let stage = Stage { spec, pictures: 1 };
+    let stage = Stage { spec, pictures: 1, preview_after: None };
     engine
         .command(Command::Run { job: JobId(1), attempt: 1, lane: 0, stage, lease_bytes: 0, flush: false }, files)
         .unwrap();

@@ -105,6 +105,7 @@ impl Recorder {
             | Input::Restore(_)
             | Input::Started(_)
             | Input::Progress(..)
+            | Input::Previewed(..)
             | Input::Stored(..)
             | Input::Loaded { .. }
             | Input::Unloaded { .. }

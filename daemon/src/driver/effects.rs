@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gpusched_core::{Effect, Input, JobRecord, LaneId};
 use gpusched_engine::{Command, Failure, Stage};
-use gpusched_shared::{FailureKind, JobId, Outcome, Update, Usage};
+use gpusched_shared::{FailureKind, Outcome, Update, Usage};
 
 use super::results::Stored;
 use super::{Driver, outcome_of};
@@ -25,8 +25,8 @@ impl Driver {
             Effect::Keep(measurement) => self.journal.write(Entry::Footprint(measurement)),
             Effect::Accept(ticket, job) => self.reply(ticket, Ok(job)),
             Effect::Reject(ticket, rejection) => self.reply(ticket, Err(rejection)),
-            Effect::Launch { job, attempt, lane, record, lease_bytes, flush } => {
-                return self.launch(job, attempt, lane, &record, lease_bytes, flush);
+            Effect::Launch { job: _, attempt, lane, record, lease_bytes, flush, preview_after } => {
+                return self.launch(attempt, lane, &record, lease_bytes, flush, preview_after);
             }
             Effect::Stop(job) => {
                 // Stop is never refused: a job that is not running has ended, and says so itself.
@@ -83,13 +83,14 @@ impl Driver {
 
     fn launch(
         &mut self,
-        job: JobId,
         attempt: u32,
         LaneId(lane): LaneId,
         record: &Arc<JobRecord>,
         lease_bytes: u64,
         flush: bool,
+        preview_after: Option<u32>,
     ) -> Option<Input> {
+        let job = record.id;
         let name = self.lanes.get(lane).cloned().unwrap_or_default();
         tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
         let unix_ms = self.clock.unix_ms();
@@ -98,7 +99,7 @@ impl Driver {
         let files = record.pictures.iter().map(|picture| self.blobs.get(picture.blob.hash).map(OwnedFd::from));
         let failed = match files.collect::<Result<Vec<_>, _>>() {
             Ok(files) => {
-                let stage = Stage { spec: record.spec.clone(), pictures: files.len() };
+                let stage = Stage { spec: record.spec.clone(), pictures: files.len(), preview_after };
                 let run = Command::Run { job, attempt, lane, stage, lease_bytes, flush };
                 self.engine.command(run, files).err()
             }

@@ -92,8 +92,9 @@ pub struct Driver {
     preemption: Vec<Preemption>,
     /// Results that the blocking pool has stored.
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
-    /// What keeps results in the store until the outcomes that name them are on record.
-    holds: HashMap<JobId, Hold>,
+    /// What keeps results in the store until the outcomes that name them are on record, and previews until those of the jobs
+    /// whose they are; for by then the stages that look at them are on record.
+    holds: HashMap<JobId, Vec<Hold>>,
     started: Instant,
     stop_timeout: Duration,
     stopping: Stopping,

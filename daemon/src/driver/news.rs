@@ -66,6 +66,7 @@ impl Driver {
                 self.journal.write(Entry::Flush { class, before, after, unix_ms });
             }
             Event::Inspected { ticket, result } => self.inspected(ticket, result),
+            Event::Previewed { job, png, size } => self.store_preview(job, png, size),
             Event::Finished(job, result, usage) => {
                 self.note_gap(job, usage);
                 match result {

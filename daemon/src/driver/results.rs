@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::Input;
-use gpusched_shared::{JobId, Outcome, Size, Usage};
+use gpusched_shared::{JobId, Outcome, RoundImage, Size, Usage};
 use tokio::sync::mpsc;
 
 use super::{Driver, DriverError};
@@ -17,6 +17,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Stored {
     /// It is in the store, where the hold keeps it until its outcome is on record.
     Kept(JobId, Outcome, Hold),
+    /// What the job's picture is about to become is in the store, where the hold keeps it until the job has ended.
+    Previewed(JobId, RoundImage, Hold),
     /// The disk fails.
     Failed(String),
     /// The job's pictures could not be read just now.
@@ -36,13 +38,37 @@ impl Driver {
         });
     }
 
+    /// Keeps what a job's picture is about to become. Nobody waits for it: where there is no room for it, there is none.
+    pub(super) fn store_preview(&self, job: JobId, png: Vec<u8>, size: Size) {
+        let (blobs, stored) = (Arc::clone(&self.blobs), self.stored.0.clone());
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(move || blobs.put_input(&png)).await {
+                Ok(Ok((blob, hold))) => {
+                    let image = RoundImage { blob, size, truncated_tokens: 0 };
+                    let _ = stored.send(Stored::Previewed(job, image, hold)).await;
+                }
+                // Of a disk that fails the journal says so.
+                Ok(Err(e)) => tracing::debug!(JOB_ID = job.0, "no preview: {e}"),
+                Err(e) => tracing::error!(JOB_ID = job.0, "no preview: {e}"),
+            }
+        });
+    }
+
     /// # Errors
     /// [`DriverError::Disk`] if the disk failed.
     pub(super) fn stored(&mut self, stored: Stored) -> Result<(), DriverError> {
         match stored {
             Stored::Kept(job, outcome, hold) => {
-                self.holds.insert(job, hold);
+                self.holds.entry(job).or_default().push(hold);
                 self.input(Input::Stored(job, outcome));
+                Ok(())
+            }
+            Stored::Previewed(job, image, hold) => {
+                // Else its end is on record, and nobody would let go of it.
+                if self.scheduler.class_of(job).is_some() {
+                    self.holds.entry(job).or_default().push(hold);
+                    self.input(Input::Previewed(job, image));
+                }
                 Ok(())
             }
             Stored::Failed(why) => Err(DriverError::Disk(why)),

@@ -153,6 +153,7 @@ pub(super) fn part_name(part: Part) -> String {
     match part.role {
         Role::Image => format!("{}/image", part.round),
         Role::Check(index) => format!("{}/check/{index}", part.round),
+        Role::Glance(index) => format!("{}/glance/{index}", part.round),
     }
 }
 

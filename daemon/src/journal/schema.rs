@@ -81,7 +81,7 @@ const MIGRATIONS: &[&str] = &[
 "#,
     "
     ALTER TABLE jobs ADD COLUMN parent INTEGER REFERENCES jobs (id); -- whose stage it is; null if a client asked for it
-    ALTER TABLE jobs ADD COLUMN part TEXT;               -- which stage: 1/image, 1/check/0
+    ALTER TABLE jobs ADD COLUMN part TEXT;               -- which stage: 1/image, 1/check/0, 1/glance/0
     ALTER TABLE jobs ADD COLUMN reflection TEXT;         -- JSON of Reflection; null while it has not ended, or does not reflect
     CREATE UNIQUE INDEX jobs_by_part ON jobs (parent, part) WHERE parent IS NOT NULL;
     DROP INDEX jobs_of_uid;

@@ -16,4 +16,4 @@ pub mod vae;
 mod vae_blocks;
 
 pub use footprint::footprint;
-pub use pipeline::{Defaults, Generated, Pipeline, Request, defaults};
+pub use pipeline::{Defaults, Generated, Pipeline, Preview, Request, defaults};

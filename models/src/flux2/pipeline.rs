@@ -63,6 +63,15 @@ pub struct Request<'a> {
     pub seed: u64,
 }
 
+/// A look at what a picture is about to become.
+pub struct Preview<'a> {
+    /// After how many steps; never if that is not fewer than the request's.
+    pub after: u32,
+    /// Is given the latents of the picture that the last prediction leads to, as [`Pipeline::sample`] returns those of the
+    /// picture made. Its error ends the making.
+    pub show: &'a dyn Fn(&Tensor) -> Result<()>,
+}
+
 /// A picture made.
 #[derive(Debug, Clone)]
 pub struct Generated {
@@ -175,11 +184,25 @@ impl Pipeline {
     ///
     /// [`Error::Input`] if the request asks for something impossible, [`Error::Interrupted`], [`Error::Device`].
     pub fn generate(&self, request: &Request<'_>, observer: &dyn YieldPoint) -> Result<Generated> {
+        self.generate_with_preview(request, None, observer)
+    }
+
+    /// Makes a picture, and shows on the way what it is about to become; it comes out the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::generate`], and whatever the preview returns.
+    pub fn generate_with_preview(
+        &self,
+        request: &Request<'_>,
+        preview: Option<Preview<'_>>,
+        observer: &dyn YieldPoint,
+    ) -> Result<Generated> {
         let (rows, columns) = self.grid(request)?;
         let noise = standard_normal(request.seed, self.channels * rows * columns);
         let noise = Tensor::from_vec(noise, (1, self.channels, rows, columns), &self.device)?;
-        let (latents, truncated_tokens) = self.sample(request, &noise, observer)?;
-        let picture = to_picture(&self.decode(&latents, observer)?)?;
+        let (latents, truncated_tokens) = self.denoise(request, &noise, preview, observer)?;
+        let picture = self.picture(&latents, observer)?;
         Ok(Generated { picture, truncated_tokens })
     }
 
@@ -192,6 +215,16 @@ impl Pipeline {
     ///
     /// As [`Self::generate`].
     pub fn sample(&self, request: &Request<'_>, noise: &Tensor, observer: &dyn YieldPoint) -> Result<(Tensor, u32)> {
+        self.denoise(request, noise, None, observer)
+    }
+
+    fn denoise(
+        &self,
+        request: &Request<'_>,
+        noise: &Tensor,
+        preview: Option<Preview<'_>>,
+        observer: &dyn YieldPoint,
+    ) -> Result<(Tensor, u32)> {
         let (rows, columns) = self.grid(request)?;
         let prompt = self.tokenizer.encode(request.prompt)?;
         let guided = request.guidance > 1.0 && !self.defaults.distilled;
@@ -204,6 +237,7 @@ impl Pipeline {
         let references = request.references.iter().map(|p| self.reference(p, observer)).collect::<Result<Vec<_>>>()?;
         let context = self.transformer.context(&text, rows, columns, &references)?;
 
+        let on_grid = |tokens: &Tensor| tokens.transpose(1, 2)?.reshape((1, self.channels, rows, columns));
         let mut latents = noise.to_dtype(DType::F32)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
         let sigmas = scheduler::sigmas(&self.schedule, request.steps, rows * columns);
         for (done, pair) in (0..).zip(sigmas.windows(2)) {
@@ -219,11 +253,13 @@ impl Pipeline {
             } else {
                 velocity
             };
-            latents = (latents + (velocity * f64::from(next - sigma))?)?;
+            if let Some(preview) = preview.as_ref().filter(|preview| preview.after == done + 1 && next > 0.0) {
+                (preview.show)(&on_grid(&scheduler::step(&latents, &velocity, sigma, 0.0)?)?)?;
+            }
+            latents = scheduler::step(&latents, &velocity, sigma, next)?;
         }
         observer.reach(Site::Step { done: request.steps, total: request.steps })?;
-        let latents = latents.transpose(1, 2)?.reshape((1, self.channels, rows, columns))?;
-        Ok((latents, prompt.truncated))
+        Ok((on_grid(&latents)?, prompt.truncated))
     }
 
     /// Latents of [`Self::sample`] to pixels, `f32` of (3, H, W) in 0..1.
@@ -235,6 +271,15 @@ impl Pipeline {
         let latents = self.vae.unpatchify(&latents.to_dtype(self.dtype)?)?;
         let pixels = self.vae.decode(&latents, observer)?.squeeze(0)?.to_dtype(DType::F32)?;
         Ok(((pixels / 2.0)? + 0.5)?.clamp(0f32, 1f32)?)
+    }
+
+    /// Latents of [`Self::sample`] to a picture.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`], [`Error::Device`].
+    pub fn picture(&self, latents: &Tensor, observer: &dyn YieldPoint) -> Result<Picture> {
+        to_picture(&self.decode(latents, observer)?)
     }
 
     /// The pipeline's tokenizer.

@@ -42,7 +42,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             deadline_ms,
             queue_timeout_ms,
             run_timeout_ms,
-            reflect,
+            reflect: reflect.map(Box::new),
         },
     )
 }

@@ -19,14 +19,16 @@ pub(super) fn reflect() -> impl Strategy<Value = Reflect> {
         Just(Claim::Given),
     ];
     let check = (text(), text(), claim).prop_map(|(question, answer, claim)| Check { question, answer, claim });
-    (any::<(Option<u8>, Option<u64>, bool)>(), vec(check, 0..4), of(text()), of(0f32..1.0)).prop_map(
-        |((rounds, lane_ms, strict), checks, judge, confidence)| Reflect {
+    let shares = (of(0f32..1.0), of(0f32..1.0));
+    (any::<(Option<u8>, Option<u64>, bool)>(), vec(check, 0..4), of(text()), shares).prop_map(
+        |((rounds, lane_ms, strict), checks, judge, (confidence, early))| Reflect {
             rounds,
             checks,
             judge,
             confidence,
             lane_ms,
             strict,
+            early,
         },
     )
 }
@@ -45,8 +47,15 @@ fn round() -> impl Strategy<Value = Round> {
         |(question, expected, answer, confidence, passed)| Checked { question, expected, answer, confidence, passed },
     );
     let floats = (of(0f32..50.0), 0f32..1.0);
-    (text(), any::<(u8, u64, u32, u64, u64)>(), floats, of(image), vec(checked, 0..4), of(verdict())).prop_map(
-        |(prompt, (number, seed, steps, image_us, check_us), (guidance, score), image, checks, verdict)| Round {
+    (text(), any::<(u8, u64, u32, u64, u64, bool)>(), floats, of(image), vec(checked, 0..4), of(verdict())).prop_map(
+        |(
+            prompt,
+            (number, seed, steps, image_us, check_us, rejected_early),
+            (guidance, score),
+            image,
+            checks,
+            verdict,
+        )| Round {
             number,
             prompt,
             seed,
@@ -58,6 +67,7 @@ fn round() -> impl Strategy<Value = Round> {
             score,
             image_us,
             check_us,
+            rejected_early,
         },
     )
 }

@@ -8,6 +8,7 @@ pub mod adjust;
 pub mod checks;
 pub mod prompt;
 pub mod reflect;
+mod round;
 
 use gpusched_shared::{JobId, JobSpec, Outcome};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub enum Role {
     Image,
     /// Asks the question with this number, from 0, about it.
     Check(u8),
+    /// Asks that question about what the picture is about to become, while it is made.
+    Glance(u8),
 }
 
 /// A stage that has ended.

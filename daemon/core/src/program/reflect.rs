@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! round: image ─▶ checks, all at once ─▶ verdict ─▶ pass, or nothing left to spend: the best picture so far
-//!          ▲                                └────▶ fail: adjust, next round
-//!          └─────────────────────────────────────────────┘
+//!        ▲  └─▶ preview ─▶ glances ─▶ hopeless: fail └─▶ fail: adjust, next round
+//!        └──────────────────────────────────┴────────────────────────┘
 //! ```
+//!
+//! Whether there are glances is the job's choice. Whatever they say, a picture that is made by then is checked as any other.
 
 use gpusched_shared::{
-    Check, Checked, FailureKind, ImageSpec, JobSpec, Outcome, Phase, ReflectEnd, Reflection, Round, RoundImage, Task,
-    Verdict, VqaSpec,
+    Check, Checked, FailureKind, ImageSpec, JobSpec, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Task, Verdict,
+    VqaSpec,
 };
 
 use super::adjust::adjust;
+use super::round::{State, is_hopeless, judge};
 use super::{EndedPart, Part, Role};
 
 /// Rounds of a job that does not say how many.
@@ -27,16 +30,6 @@ pub struct Reflecting {
     /// With nothing left open.
     spec: JobSpec,
     rounds: Vec<State>,
-}
-
-/// A round as far as it is.
-#[derive(Debug, Clone)]
-struct State {
-    spec: ImageSpec,
-    image: Option<Result<RoundImage, Outcome>>,
-    checks: Vec<Option<Checked>>,
-    image_us: u64,
-    check_us: u64,
 }
 
 /// What a program wants.
@@ -69,32 +62,49 @@ impl Reflecting {
 
     /// Takes in that a stage is under way, or was when the daemon died; after that its round counts as begun.
     pub fn begin(&mut self, part: Part, spec: &JobSpec) {
-        if let (Role::Image, Task::Txt2Img(image) | Task::Img2Img(image)) = (part.role, &spec.task)
-            && usize::from(part.round) == self.rounds.len() + 1
+        // After a restart a glance may be told of before the image that it belongs to.
+        if usize::from(part.round) == self.rounds.len() + 1
+            && let Some(spec) = self.image_spec(part.round)
         {
-            let checks = vec![None; self.checks().len()];
-            self.rounds.push(State { spec: image.clone(), image: None, checks, image_us: 0, check_us: 0 });
+            self.rounds.push(State::new(spec, self.checks().len()));
         }
+        if let (Role::Image, Task::Txt2Img(image) | Task::Img2Img(image)) = (part.role, &spec.task)
+            && let Some(round) = self.round_mut(part.round)
+        {
+            round.spec.clone_from(image);
+        }
+    }
+
+    /// Takes in what the picture of a round is about to become.
+    pub fn preview(&mut self, number: u8, image: RoundImage) {
+        if let Some(round) = self.round_mut(number) {
+            round.preview = Some(image);
+        }
+    }
+
+    /// After how many of its steps the picture of a round is to be previewed, if there is anything left to ask of it then.
+    pub fn preview_after(&self, number: u8) -> Option<u32> {
+        let share = self.spec.reflect.as_ref()?.early.filter(|_| self.may_glance(number))?;
+        let round = self.rounds.get(usize::from(number).checked_sub(1)?)?;
+        let steps = round.spec.steps.filter(|steps| *steps > 1 && round.glances.iter().any(Option::is_none))?;
+        Some(((steps as f32 * share).round() as u32).clamp(1, steps - 1))
     }
 
     /// Takes in how a stage has ended.
     pub fn end(&mut self, ended: &EndedPart) {
         self.begin(ended.part, &ended.spec);
         let confidence = self.spec.reflect.as_ref().and_then(|reflect| reflect.confidence);
-        let check = match ended.part.role {
-            Role::Image => None,
-            Role::Check(index) => {
-                self.checks().get(usize::from(index)).cloned().map(|check| (usize::from(index), check))
-            }
+        let judged = |index: u8| {
+            let check = self.checks().get(usize::from(index))?;
+            Some(judge(check, &ended.outcome, confidence.unwrap_or(DEFAULT_CONFIDENCE)))
         };
-        let index = usize::from(ended.part.round).wrapping_sub(1);
-        let Some(round) = self.rounds.get_mut(index) else { return };
-        match check {
-            Some((index, check)) => {
-                round.check_us += ended.lane_us;
-                round.checks[index] = Some(judge(&check, &ended.outcome, confidence.unwrap_or(DEFAULT_CONFIDENCE)));
-            }
-            None if ended.part.role == Role::Image => {
+        let judged = match ended.part.role {
+            Role::Image => None,
+            Role::Check(index) | Role::Glance(index) => judged(index),
+        };
+        let Some(round) = self.round_mut(ended.part.round) else { return };
+        let made = match ended.part.role {
+            Role::Image => {
                 round.image_us += ended.lane_us;
                 round.image = Some(match &ended.outcome {
                     Outcome::Image { blob, size, truncated_tokens } => {
@@ -104,42 +114,64 @@ impl Reflecting {
                         Err(ended.outcome.clone())
                     }
                 });
+                return;
             }
-            None => {}
+            Role::Check(index) => round.checks.get_mut(usize::from(index)),
+            Role::Glance(index) => round.glances.get_mut(usize::from(index)),
+        };
+        if let Some(made) = made {
+            *made = judged;
+            round.check_us += ended.lane_us;
         }
     }
 
     /// What it wants now.
     pub fn next(&self) -> Next {
         let Some(round) = self.rounds.last() else { return self.image_stage(1) };
-        let image = match &round.image {
-            None => return self.image_stage(self.number()),
+        match &round.image {
+            // It is about to be stopped; what becomes of it decides.
+            None if round.is_hopeless() => return Next::Stages(Vec::new()),
+            None => {
+                let Next::Stages(mut stages) = self.image_stage(self.number()) else { return Next::Stages(Vec::new()) };
+                let glances = round.preview.filter(|_| self.may_glance(self.number()));
+                let glances = glances.map(|preview| self.questions(&round.glances, Role::Glance, preview));
+                stages.extend(glances.into_iter().flatten());
+                return Next::Stages(stages);
+            }
+            Some(Err(_)) if round.is_rejected() => {}
             Some(Err(why)) => return self.give_up(why, ReflectEnd::Failed),
-            Some(Ok(image)) => *image,
-        };
-        let asked = round.checks.iter().zip(self.checks()).enumerate();
-        let missing = asked.filter(|(_, (made, _))| made.is_none());
-        let missing: Vec<Stage> = missing.map(|(index, (_, check))| self.check_stage(index, check, image)).collect();
-        if !missing.is_empty() {
-            return Next::Stages(missing);
+            Some(Ok(image)) => {
+                let missing = self.questions(&round.checks, Role::Check, *image);
+                if !missing.is_empty() {
+                    return Next::Stages(missing);
+                }
+            }
         }
-        let reflect = self.spec.reflect.as_ref();
-        let most = reflect.and_then(|reflect| reflect.rounds).unwrap_or(DEFAULT_ROUNDS);
-        let lane_ms = reflect.and_then(|reflect| reflect.lane_ms);
-        let worked_us: u64 = self.rounds.iter().map(|round| round.image_us + round.check_us).sum();
+        let is_unchecked = round.checks.iter().flatten().all(|check| check.answer.is_none());
         let end = if round.verdict() == Some(Verdict::Pass) {
             ReflectEnd::Passed
-        } else if round.checks.iter().flatten().all(|check| check.answer.is_none()) {
+        } else if is_unchecked && !round.is_rejected() {
             // Another picture would not be looked at either.
             ReflectEnd::Unchecked
-        } else if self.number() >= most {
+        } else if self.number() >= self.most_rounds() {
             ReflectEnd::Rounds
-        } else if lane_ms.is_some_and(|ms| worked_us >= ms.saturating_mul(1000)) {
+        } else if self.has_used_its_time(self.number()) && self.best().is_some() {
             ReflectEnd::LaneTime
         } else {
             return self.image_stage(self.number() + 1);
         };
         self.conclude(end)
+    }
+
+    /// Whether a stage that is under way can still tell something: the image of a round that is not hopeless, its glances while
+    /// there is no image, and all its checks.
+    pub fn needs(&self, number: u8, role: Role) -> bool {
+        let Some(round) = self.rounds.last().filter(|_| number == self.number()) else { return false };
+        match role {
+            Role::Image => !round.is_hopeless(),
+            Role::Glance(_) => round.image.is_none() && !round.is_hopeless(),
+            Role::Check(_) => true,
+        }
     }
 
     /// How it ends if its time is over now: with its best picture, if there is one, else with `outcome`.
@@ -160,8 +192,7 @@ impl Reflecting {
 
     /// The round it is in, from 1, and the most there will be.
     pub fn round(&self) -> (u8, u8) {
-        let most = self.spec.reflect.as_ref().and_then(|reflect| reflect.rounds).unwrap_or(DEFAULT_ROUNDS);
-        (self.number().max(1), most)
+        (self.number().max(1), self.most_rounds())
     }
 
     /// How far its round is, if its picture is made.
@@ -179,16 +210,39 @@ impl Reflecting {
         self.spec.reflect.as_ref().map_or(&[], |reflect| reflect.checks.as_slice())
     }
 
-    fn image_stage(&self, number: u8) -> Next {
-        let (Task::Txt2Img(asked) | Task::Img2Img(asked)) = &self.spec.task else {
-            // A question does not reflect; `validate` refuses it.
-            return Next::Stages(Vec::new());
-        };
-        let begun = self.rounds.get(usize::from(number) - 1).map(|round| round.spec.clone());
-        let image = begun.unwrap_or_else(|| match number {
+    fn most_rounds(&self) -> u8 {
+        self.spec.reflect.as_ref().and_then(|reflect| reflect.rounds).unwrap_or(DEFAULT_ROUNDS)
+    }
+
+    fn round_mut(&mut self, number: u8) -> Option<&mut State> {
+        self.rounds.get_mut(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Whether lanes have worked on the first so many rounds for as long as they may on all.
+    fn has_used_its_time(&self, rounds: u8) -> bool {
+        let lane_ms = self.spec.reflect.as_ref().and_then(|reflect| reflect.lane_ms);
+        let rounds = self.rounds.iter().take(usize::from(rounds));
+        let worked_us: u64 = rounds.map(|round| round.image_us + round.check_us).sum();
+        lane_ms.is_some_and(|ms| worked_us >= ms.saturating_mul(1000))
+    }
+
+    /// Whether the picture of a round may be rejected early. The last one may not, or there might be none.
+    fn may_glance(&self, number: u8) -> bool {
+        number < self.most_rounds() && !self.has_used_its_time(number.saturating_sub(1))
+    }
+
+    /// What the picture of a round is made from; `None` for a question, which does not reflect: `validate` refuses it.
+    fn image_spec(&self, number: u8) -> Option<ImageSpec> {
+        let (Task::Txt2Img(asked) | Task::Img2Img(asked)) = &self.spec.task else { return None };
+        let begun = self.rounds.get(usize::from(number).checked_sub(1)?).map(|round| round.spec.clone());
+        Some(begun.unwrap_or_else(|| match number {
             1 => asked.clone(),
             _ => adjust(asked, number, &self.failed()),
-        });
+        }))
+    }
+
+    fn image_stage(&self, number: u8) -> Next {
+        let Some(image) = self.image_spec(number) else { return Next::Stages(Vec::new()) };
         let task = match self.spec.task {
             Task::Img2Img(_) => Task::Img2Img(image),
             Task::Txt2Img(_) | Task::Vqa(_) => Task::Txt2Img(image),
@@ -197,19 +251,25 @@ impl Reflecting {
         Next::Stages(vec![Stage { round: number, role: Role::Image, spec, image: None }])
     }
 
-    fn check_stage(&self, index: usize, check: &Check, image: RoundImage) -> Stage {
-        let task = Task::Vqa(VqaSpec { question: check.question.clone(), top: TOP_ANSWERS });
+    /// The stages that ask the questions about a picture which have not been answered.
+    fn questions(&self, made: &[Option<Checked>], role: fn(u8) -> Role, image: RoundImage) -> Vec<Stage> {
         let model = self.spec.reflect.as_ref().and_then(|reflect| reflect.judge.clone());
-        let spec = JobSpec { model, priority: self.spec.priority, ..JobSpec::new(task) };
-        let role = Role::Check(u8::try_from(index).unwrap_or(u8::MAX));
-        Stage { round: self.number(), role, spec, image: Some(image) }
+        let stage = |(index, check): (u8, &Check)| {
+            let task = Task::Vqa(VqaSpec { question: check.question.clone(), top: TOP_ANSWERS });
+            let spec = JobSpec { model: model.clone(), priority: self.spec.priority, ..JobSpec::new(task) };
+            Stage { round: self.number(), role: role(index), spec, image: Some(image) }
+        };
+        let missing = (0u8..).zip(self.checks()).zip(made).filter(|(_, made)| made.is_none());
+        missing.map(|(asked, _)| stage(asked)).collect()
     }
 
-    /// The checks that each round failed.
+    /// The checks that each round failed; of one that was rejected early, those for which it was.
     fn failed(&self) -> Vec<Vec<&Check>> {
         let of = |round: &State| {
-            let checks = round.checks.clone().into_iter().zip(self.checks());
-            let failed = checks.filter(|(made, _)| made.as_ref().is_some_and(|made| !made.passed));
+            let rejected = round.is_rejected();
+            let has_failed = |made: &Checked| if rejected { is_hopeless(made) } else { !made.passed };
+            let made = if rejected { &round.glances } else { &round.checks };
+            let failed = made.iter().zip(self.checks()).filter(|(made, _)| made.as_ref().is_some_and(has_failed));
             failed.map(|(_, check)| check).collect()
         };
         self.rounds.iter().map(of).collect()
@@ -237,55 +297,6 @@ impl Reflecting {
             _ => Outcome::Failed { kind: FailureKind::ChecksFailed, message: failed_message(&reflection) },
         };
         Next::Conclude(outcome, reflection)
-    }
-}
-
-impl State {
-    fn verdict(&self) -> Option<Verdict> {
-        let passed = self.checks.iter().map(|check| check.as_ref().map(|check| check.passed));
-        let passed: Option<Vec<bool>> = passed.collect();
-        let made = matches!(self.image, Some(Ok(_)));
-        passed.filter(|_| made).map(|passed| if passed.iter().all(|p| *p) { Verdict::Pass } else { Verdict::Fail })
-    }
-
-    /// The geometric mean of the confidences of the checks that were made; 0 if none was.
-    fn score(&self) -> f32 {
-        let made: Vec<f32> = self.checks.iter().flatten().map(|check| check.confidence.max(1e-6)).collect();
-        if made.is_empty() { 0.0 } else { (made.iter().map(|c| c.ln()).sum::<f32>() / made.len() as f32).exp() }
-    }
-
-    fn view(&self, number: u8) -> Round {
-        Round {
-            number,
-            prompt: self.spec.prompt.clone(),
-            seed: self.spec.seed.unwrap_or(0),
-            steps: self.spec.steps.unwrap_or(0),
-            guidance: self.spec.guidance,
-            image: self.image.as_ref().and_then(|image| image.as_ref().ok()).copied(),
-            checks: self.checks.iter().flatten().cloned().collect(),
-            verdict: self.verdict(),
-            score: self.score(),
-            image_us: self.image_us,
-            check_us: self.check_us,
-        }
-    }
-}
-
-/// What an answer says of a check.
-fn judge(check: &Check, outcome: &Outcome, confidence: f32) -> Checked {
-    let answers = match outcome {
-        Outcome::Answers(answers) => answers.as_slice(),
-        Outcome::Image { .. } | Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => &[],
-    };
-    let is_expected = |label: &str| label.trim().eq_ignore_ascii_case(check.answer.trim());
-    let share = answers.iter().find(|answer| is_expected(&answer.label)).map_or(0.0, |answer| answer.score);
-    let best = answers.first().map(|answer| answer.label.clone());
-    Checked {
-        question: check.question.clone(),
-        expected: check.answer.clone(),
-        passed: best.as_deref().is_some_and(is_expected) && share >= confidence,
-        answer: best,
-        confidence: share,
     }
 }
 

@@ -7,6 +7,7 @@ mod ending;
 mod explaining;
 mod fifo;
 mod gates;
+mod glancing;
 mod histories;
 mod keys;
 mod learning;

@@ -10,7 +10,7 @@ use crate::shell::{ANN, Shell, heavy_and_light, model, paint, usage};
 
 const SIZE: Size = Size { width: 8, height: 8 };
 
-fn shell() -> Shell {
+pub(crate) fn shell() -> Shell {
     let plan = heavy_and_light(Class::new("heavy", 1), Class::new("light", 2));
     Shell::new(plan, vec![model("m", 0, 0)])
 }
@@ -28,7 +28,7 @@ pub(crate) fn reflecting(rounds: u8) -> JobSpec {
     JobSpec { reflect: Some(Box::new(reflect)), task: Task::Txt2Img(image), ..paint("m", 4) }
 }
 
-fn changed(spec: JobSpec, change: impl FnOnce(&mut Reflect)) -> JobSpec {
+pub(crate) fn changed(spec: JobSpec, change: impl FnOnce(&mut Reflect)) -> JobSpec {
     let mut reflect = spec.reflect.clone().expect("it reflects");
     change(&mut reflect);
     JobSpec { reflect: Some(reflect), ..spec }
@@ -47,7 +47,7 @@ pub(crate) fn says(label: &str, score: f32) -> Outcome {
 
 impl Shell {
     /// The lane makes the picture of the stage that is on it.
-    fn make(&mut self) -> u64 {
+    pub(crate) fn make(&mut self) -> u64 {
         let stage = self.on_lane(|spec| spec.task.kind() == TaskKind::Txt2Img);
         let Task::Txt2Img(image) = self.spec(stage).task else { unreachable!("it makes a picture") };
         let seed = image.seed.expect("nothing is left open");
@@ -60,14 +60,14 @@ impl Shell {
     }
 
     /// A lane answers a check.
-    fn answer(&mut self, question: &str, label: &str, score: f32) {
+    pub(crate) fn answer(&mut self, question: &str, label: &str, score: f32) {
         let stage = self.on_lane(|spec| spec.task.text() == question);
         self.start(stage);
         self.pass_ms(10);
         self.finish_with(stage, says(label, score), Usage::default());
     }
 
-    fn on_lane(&self, which: impl Fn(&JobSpec) -> bool) -> JobId {
+    pub(crate) fn on_lane(&self, which: impl Fn(&JobSpec) -> bool) -> JobId {
         self.running().into_iter().find(|id| which(&self.spec(*id))).expect("a lane has it")
     }
 
@@ -76,7 +76,7 @@ impl Shell {
     }
 
     /// What a job came to.
-    fn concluded(&mut self, job: JobId) -> (Outcome, Reflection) {
+    pub(crate) fn concluded(&mut self, job: JobId) -> (Outcome, Reflection) {
         let ended = |effect| {
             if let Effect::Conclude { job, outcome, reflection, .. } = effect {
                 Some((job, outcome, reflection))

@@ -1,14 +1,15 @@
 //! A reflecting job whose daemon dies, whenever that is: another goes on at its round, and no stage is on record twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gpusched_core::{
     Catalog, Class, Effect, EndedPart, Input, JobRecord, Role, Scheduler, SessionId, Ticket, Time, Unfinished,
 };
 use gpusched_shared::mix::mix;
-use gpusched_shared::{JobId, JobSpec, Outcome, Reflection, Task, Usage};
+use gpusched_shared::{JobId, JobSpec, Outcome, Reflection, Task, Usage, Verdict};
 use proptest::prelude::*;
 
+use crate::glancing::{glancing, preview};
 use crate::reflecting::{picture, reflecting, says};
 use crate::shell::{ANN, heavy_and_light, model};
 
@@ -19,15 +20,28 @@ struct Row {
     outcome: Option<(Outcome, u64)>,
 }
 
+struct OnLane {
+    job: JobId,
+    spec: JobSpec,
+    /// Whether it is to show what its picture is about to become.
+    shows: bool,
+    /// Whether it has been told to stop.
+    stop: bool,
+}
+
 /// A scheduler over a journal that commits only when it is told to, an engine of which each stage ends at once, and a judge
 /// whose answers depend on the picture and the question alone.
 struct World {
     scheduler: Scheduler,
     rows: BTreeMap<JobId, Row>,
     writes: Vec<Effect>,
-    lanes: Vec<(JobId, JobSpec)>,
+    lanes: Vec<OnLane>,
+    /// Jobs whose lane has said that it has begun.
+    begun: BTreeSet<JobId>,
     reflections: BTreeMap<JobId, Reflection>,
     noise: u64,
+    /// How often a lane has moved.
+    turns: u64,
 }
 
 impl World {
@@ -37,15 +51,21 @@ impl World {
             rows: BTreeMap::new(),
             writes: Vec::new(),
             lanes: Vec::new(),
+            begun: BTreeSet::new(),
             reflections: BTreeMap::new(),
             noise,
+            turns: 0,
         }
     }
 
     fn input(&mut self, input: Input) {
         for effect in self.scheduler.handle(input, Time(0)) {
-            if let Effect::Launch { job, record, .. } = &effect {
-                self.lanes.push((*job, record.spec.clone()));
+            if let Effect::Launch { job, record, preview_after, .. } = &effect {
+                let (spec, shows) = (record.spec.clone(), preview_after.is_some());
+                self.lanes.push(OnLane { job: *job, spec, shows, stop: false });
+            }
+            if let Effect::Stop(job) = &effect {
+                self.lanes.iter_mut().filter(|on_lane| on_lane.job == *job).for_each(|on_lane| on_lane.stop = true);
             }
             if matches!(effect, Effect::Record(_) | Effect::Conclude { .. }) {
                 self.writes.push(effect);
@@ -54,11 +74,28 @@ impl World {
         assert_eq!(self.scheduler.take_impossible(), Vec::<String>::new());
     }
 
-    /// One thing happens: the journal commits its oldest entry, or a lane ends a stage. False if nothing is left to happen.
+    /// One thing happens: the journal commits its oldest entry, or a lane ends a stage, before which a picture may show what
+    /// it is about to become. False if nothing is left to happen.
     fn step(&mut self, lanes_first: bool) -> bool {
         if !self.lanes.is_empty() && (lanes_first || self.writes.is_empty()) {
-            let (job, spec) = self.lanes.remove(0);
-            self.input(Input::Started(job));
+            self.turns += 1;
+            let any = mix(self.noise ^ self.turns);
+            let OnLane { job, spec, shows, stop } = self.lanes.remove(any as usize % self.lanes.len());
+            // It may also have been faster.
+            if stop && mix(any).is_multiple_of(2) {
+                self.input(Input::Interrupted(job, Usage::default()));
+                return true;
+            }
+            if shows {
+                self.begun.insert(job);
+                self.input(Input::Started(job));
+                self.lanes.push(OnLane { job, spec, shows: false, stop });
+                self.input(Input::Previewed(job, preview()));
+                return true;
+            }
+            if self.begun.insert(job) {
+                self.input(Input::Started(job));
+            }
             if let Task::Txt2Img(image) = &spec.task {
                 self.input(Input::Made(job, Usage::default()));
                 self.input(Input::Stored(job, picture(image.seed.unwrap_or(0))));
@@ -94,6 +131,7 @@ impl World {
         self.scheduler = fresh(JobId(next));
         self.writes.clear();
         self.lanes.clear();
+        self.begun.clear();
         let unfinished = self.rows.values().filter(|row| row.outcome.is_none()).map(|row| {
             let ended = self.rows.values().filter_map(|other| {
                 let part = other.record.part.filter(|part| part.of == row.record.id)?;
@@ -130,7 +168,7 @@ proptest! {
     #[test]
     fn a_daemon_that_dies_goes_on_at_its_round(noise: u64, steps in proptest::collection::vec(0u8..8, 1..200)) {
         let mut world = World::new(noise);
-        world.submit(reflecting(3));
+        world.submit(glancing(4));
         world.submit(reflecting(2));
         while world.step(false) && world.rows.len() < 2 {}
         for step in steps {
@@ -147,9 +185,16 @@ proptest! {
                 row.record.part.is_some_and(|part| part.of == job && role(part.role)) && row.outcome.is_some()
             }).count();
             let reflection = &world.reflections[&job];
-            let checks: usize = reflection.rounds.iter().map(|round| round.checks.len()).sum();
+            let made = reflection.rounds.iter().filter(|round| !round.rejected_early);
+            let checks: usize = made.map(|round| round.checks.len()).sum();
             prop_assert_eq!(stages(|role| role == Role::Image), reflection.rounds.len(), "each round is there once");
-            prop_assert_eq!(stages(|role| role != Role::Image), checks);
+            prop_assert_eq!(stages(|role| matches!(role, Role::Check(_))), checks);
+            let first = job == JobId(1);
+            prop_assert!(first || stages(|role| matches!(role, Role::Glance(_))) == 0, "only who asks for it glances");
+            for round in reflection.rounds.iter().filter(|round| round.rejected_early) {
+                prop_assert!(first && round.number < 4 && round.image.is_none() && round.verdict == Some(Verdict::Fail));
+                prop_assert!(!round.checks.is_empty(), "there was a reason");
+            }
         }
         prop_assert!(world.scheduler.is_idle());
         prop_assert!(world.rows.values().all(|row| row.outcome.is_some()));

@@ -7,6 +7,7 @@ mod footprint;
 mod gate;
 mod inspect;
 mod memory;
+mod preview;
 mod residency;
 mod rig;
 

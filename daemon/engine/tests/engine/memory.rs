@@ -84,7 +84,7 @@ fn a_flush_comes_before_the_stage_and_says_what_it_did() {
     let mut rig = Rig::new();
     rig.run(0, txt2img(32, 1));
     let job = JobId(100);
-    let stage = Stage { spec: txt2img(32, 1), pictures: 0 };
+    let stage = Stage { spec: txt2img(32, 1), pictures: 0, preview_after: None };
     rig.tell(Command::Run { job, attempt: 1, lane: 0, stage, lease_bytes: PLENTY, flush: true });
     assert_eq!(rig.next(), Event::Started(job));
     let Event::Flushed { class: HEAVY, before, after } = rig.next() else { panic!("no flush") };

@@ -154,8 +154,17 @@ impl Rig {
             Task::Txt2Img(_) => Vec::new(),
             Task::Img2Img(_) | Task::Vqa(_) => vec![samples()],
         };
-        let stage = Stage { spec, pictures: files.len() };
+        let stage = Stage { spec, pictures: files.len(), preview_after: None };
         self.tell_with(Command::Run { job, attempt, lane, stage, lease_bytes, flush: false }, files);
+    }
+
+    /// Gives a stage to the first lane that shows what its picture is about to become after so many steps.
+    pub(crate) fn begin_with_preview(&mut self, spec: JobSpec, after: u32) -> JobId {
+        self.last += 1;
+        let job = JobId(self.last);
+        let stage = Stage { spec, pictures: 0, preview_after: Some(after) };
+        self.tell(Command::Run { job, attempt: 1, lane: 0, stage, lease_bytes: PLENTY, flush: false });
+        job
     }
 
     /// The end of a stage, whatever else happens before.

@@ -21,6 +21,8 @@ pub(super) struct Request {
     pub(super) rounds: u8,
     /// Diffusion steps; `None` for as many as the model takes by itself.
     pub(super) steps: Option<u32>,
+    /// After which share of the steps pictures are looked at early, if they are.
+    pub(super) early: Option<f32>,
 }
 
 /// Asks for the first `jobs` prompts of each of `subjects` in turn. The trials come in this order.
@@ -60,7 +62,7 @@ async fn one(client: &Client, subject: Subject, prompt: &Prompt, seed: u64, requ
     if let Some(steps) = request.steps {
         job = job.steps(steps);
     }
-    let job = job.reflect(Reflect { rounds: Some(request.rounds), ..Reflect::default() });
+    let job = job.reflect(Reflect { rounds: Some(request.rounds), early: request.early, ..Reflect::default() });
     let id = client.submit(job, Vec::new(), true).await?;
     let view = client.wait(id).await?;
     let JobState::Done(outcome) = &view.state else { anyhow::bail!("job {id} ended without an outcome") };

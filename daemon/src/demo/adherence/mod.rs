@@ -47,6 +47,10 @@ pub struct Options {
     /// The most rounds of a job; what fewer would give is reported, too
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(i64::from(*ROUNDS.start())..=i64::from(*ROUNDS.end())))]
     rounds: u8,
+    /// Look at what pictures are about to become after this share of their steps, or after half of them, and reject hopeless
+    /// ones; the last of a job never is, so fewer rounds than the most would give more than is reported for them
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "0.5")]
+    early_reject: Option<f32>,
     /// Directory of models [default: the weights that come with the source]
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
@@ -88,7 +92,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 async fn measure(daemon: &PrivateDaemon, options: &Options, out: &Path) -> anyhow::Result<()> {
     let client = Client::connect(daemon.socket()).await?;
     let subjects = options.kind.map_or_else(|| Subject::ALL.to_vec(), |kind| vec![kind]);
-    let request = Request { rounds: options.rounds, steps: options.steps };
+    let request = Request { rounds: options.rounds, steps: options.steps, early: options.early_reject };
     let trials = ask::all(&client, &subjects, options.jobs as usize, request).await?;
     let report = Report::of(&trials, options.rounds, client.quality(0, RECENT, POINTS).await?);
     report::save(&report, &trials, out)?;

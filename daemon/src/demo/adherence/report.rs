@@ -25,6 +25,9 @@ pub(super) struct Report {
     /// The judge's errors over all kinds of prompts.
     judge: JudgeError,
     goals: Vec<Goal>,
+    /// Rounds that were begun, and those of them that were rejected early.
+    begun: u64,
+    rejected_early: u64,
     /// Jobs that did not end with a picture.
     without_picture: u64,
     /// Jobs for which the daemon chose another picture than the one that this report counts.
@@ -48,6 +51,11 @@ impl Report {
             judge: JudgeError::of(trials),
             goals: goals(&figures, trials, rounds),
             figures,
+            begun: trials.iter().map(|trial| trial.rounds.len() as u64).sum(),
+            rejected_early: {
+                let rounds = trials.iter().flat_map(|trial| &trial.rounds);
+                rounds.filter(|judged| judged.round.rejected_early).count() as u64
+            },
             without_picture: count(|trial, _| trial.best.is_none()),
             chosen_otherwise: count(|trial, rounds| {
                 trial.best.is_some() && trial.best != trial.pick(rounds).map(|judged| judged.round.number)
@@ -77,6 +85,14 @@ impl Report {
         line("pictures that fail, but are right", self.judge.right_of_failed.to_string())?;
         writeln!(f)?;
         self.goals.iter().try_for_each(|goal| write_goal(f, goal))?;
+        if self.rejected_early > 0 {
+            let (rejected, begun) = (self.rejected_early, self.begun);
+            writeln!(
+                f,
+                "\n{rejected} of {begun} rounds were rejected early; figures of fewer than {} rounds are too low",
+                self.rounds
+            )?;
+        }
         if self.without_picture > 0 {
             writeln!(f, "\n{} jobs ended without a picture, and count as not showing it", self.without_picture)?;
         }
@@ -218,6 +234,11 @@ mod tests {
         (otherwise.best, none.best) = (Some(2), None);
         let report = Report::of(&[otherwise, none], 4, quality());
         assert_eq!((report.chosen_otherwise, report.without_picture), (1, 1));
+        assert!(!report.text().contains("rejected early"));
+        let mut rejected = judged(1, false, 0.0, None);
+        rejected.round.rejected_early = true;
+        let report = Report::of(&[trial(false, vec![rejected, judged(2, true, 0.9, Some(true))])], 2, quality());
+        assert!(report.text().contains("1 of 2 rounds were rejected early"), "{}", report.text());
     }
 
     #[test]

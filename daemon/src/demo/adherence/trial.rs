@@ -82,6 +82,7 @@ pub(super) mod made_up {
             score,
             image_us: 1_000_000,
             check_us: 10_000,
+            rejected_early: false,
         };
         Judged { round, shown }
     }

@@ -38,6 +38,7 @@ pub(super) fn round(number: u8, image: Option<BlobRef>, verdict: Option<Verdict>
         score: 0.5,
         image_us: 1000,
         check_us: 10,
+        rejected_early: false,
     }
 }
 

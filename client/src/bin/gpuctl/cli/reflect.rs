@@ -34,6 +34,11 @@ pub(crate) struct ReflectOptions {
     /// With --reflect: once lanes have worked so long on the job, begin no further round.
     #[arg(long, value_name = "TIME", requires = "reflect", value_parser = duration)]
     lane_budget: Option<Duration>,
+    /// With --reflect: look at what each picture but the last is about to become, after this share of its steps, between 0 and
+    /// 1, or after half of them; one that is hopeless by then is not made to its end. Off by default: it costs as many checks
+    /// again, and pays where many pictures fail.
+    #[arg(long, value_name = "SHARE", requires = "reflect", num_args = 0..=1, default_missing_value = "0.5")]
+    early_reject: Option<f32>,
     /// With --reflect: the job fails if no picture passes; otherwise the best one is its result all the same.
     #[arg(long, requires = "reflect")]
     strict: bool,
@@ -49,6 +54,7 @@ impl ReflectOptions {
             confidence: self.confidence,
             lane_ms: self.lane_budget.map(milliseconds),
             strict: self.strict,
+            early: self.early_reject,
         })
     }
 }
@@ -99,7 +105,8 @@ mod tests {
         assert_eq!(reflect(&["--reflect"]).expect("a command line"), Some(Reflect::default()));
         let checks = ["--check", "is it red?", "--check", "how many?=one"];
         let rest = ["--rounds", "3", "--judge", "vilt", "--confidence", "0.7", "--lane-budget", "30s", "--strict"];
-        let all = reflect(&[&["--reflect"][..], &checks, &rest].concat()).expect("a command line");
+        let early = ["--early-reject", "0.25"];
+        let all = reflect(&[&["--reflect"][..], &checks, &rest, &early].concat()).expect("a command line");
         let expected = Reflect {
             rounds: Some(3),
             checks: vec![Check::new("is it red?", "yes"), Check::new("how many?", "one")],
@@ -107,13 +114,16 @@ mod tests {
             confidence: Some(0.7),
             lane_ms: Some(30_000),
             strict: true,
+            early: Some(0.25),
         };
         assert_eq!(all, Some(expected));
+        let half = reflect(&["--reflect", "--early-reject"]).expect("a command line");
+        assert_eq!(half, Some(Reflect { early: Some(0.5), ..Reflect::default() }));
     }
 
     #[test]
     fn nothing_but_its_own_option_turns_it_on() {
-        for args in [&["--rounds", "3"][..], &["--check", "is it red?"], &["--strict"], &["--lane-budget", "30s"]] {
+        for args in [&["--rounds", "3"][..], &["--check", "is it red?"], &["--strict"], &["--early-reject"]] {
             let error = reflect(args).expect_err("refused").to_string();
             assert!(error.contains("--reflect"), "{error}");
         }

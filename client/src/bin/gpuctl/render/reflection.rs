@@ -31,6 +31,7 @@ pub(crate) fn budget(reflect: &Reflect) -> String {
         reflect.judge.as_ref().map(|judge| format!("judge {}", clean(judge))),
         reflect.confidence.map(|confidence| format!("confidence {confidence}")),
         reflect.strict.then(|| "strict".to_owned()),
+        reflect.early.map(|share| format!("early reject after {share} of the steps")),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() { "as the daemon chooses".to_owned() } else { parts.join(", ") }
@@ -48,6 +49,9 @@ pub(crate) fn rounds(reflection: &Reflection) -> Vec<String> {
 fn headline(round: &Round) -> String {
     let number = round.number;
     match round.verdict {
+        Some(verdict) if round.rejected_early => {
+            format!("round {number}: {verdict}, rejected early, score {:.3}", round.score)
+        }
         Some(verdict) => format!("round {number}: {verdict}, score {:.3}", round.score),
         None if round.image.is_none() => format!("round {number}: no picture"),
         None => format!("round {number}: not checked to the end"),
@@ -89,7 +93,10 @@ fn made(round: &Round) -> Vec<String> {
     let judged = |text: String| if round.verdict.is_some() { text } else { "-".to_owned() };
     vec![
         round.number.to_string(),
-        round.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
+        round.verdict.map_or_else(
+            || "-".to_owned(),
+            |verdict| if round.rejected_early { format!("{verdict} early") } else { verdict.to_string() },
+        ),
         judged(format!("{:.3}", round.score)),
         round.seed.to_string(),
         round.steps.to_string(),
@@ -146,6 +153,7 @@ pub(super) mod tests {
             score,
             image_us: 480_000,
             check_us: 61_000,
+            rejected_early: false,
         }
     }
 
@@ -166,6 +174,8 @@ pub(super) mod tests {
         let mut reflection = passed();
         reflection.rounds.push(tried(3, None, 0.0, vec![checked("is it red?", None, 0.0)]));
         reflection.rounds.push(Round { image: None, ..tried(4, None, 0.0, Vec::new()) });
+        let rejected = tried(5, Some(Verdict::Fail), 0.01, Vec::new());
+        reflection.rounds.push(Round { image: None, rejected_early: true, ..rejected });
         let expected = [
             "round 1: FAIL, score 0.333",
             "    is it\\u{7} round? expected yes, got no (confidence 0.123)",
@@ -173,8 +183,10 @@ pub(super) mod tests {
             "round 3: not checked to the end",
             "    is it red? expected yes, got no answer (confidence 0.000)",
             "round 4: no picture",
+            "round 5: FAIL, rejected early, score 0.010",
         ];
         assert_eq!(rounds(&reflection), expected);
+        assert!(tables(&reflection)[0].contains("\n5      FAIL early  0.010"), "{:?}", tables(&reflection));
     }
 
     #[test]
@@ -220,8 +232,11 @@ ROUND  CHECK              EXPECTED  ANSWER  CONFIDENCE  PASSED
             confidence: Some(0.7),
             lane_ms: Some(30_000),
             strict: true,
+            early: Some(0.5),
         };
-        assert_eq!(budget(&all), "up to 4 rounds, up to 30.0 s of lane time, judge vilt, confidence 0.7, strict");
+        let expected = "up to 4 rounds, up to 30.0 s of lane time, judge vilt, confidence 0.7, strict, early reject after 0.5 of \
+                        the steps";
+        assert_eq!(budget(&all), expected);
     }
 
     #[test]
