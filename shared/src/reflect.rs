@@ -146,7 +146,7 @@ pub struct Reflection {
     pub rounds: Vec<Round>,
     /// The number of the round whose picture is the job's, once it has ended with one.
     pub best: Option<u8>,
-    /// That picture's verdict.
+    /// That picture's verdict; if the job was strict and failed, that of the picture that did best.
     pub verdict: Option<Verdict>,
     /// Why no further round was begun, once none is.
     pub end: Option<ReflectEnd>,

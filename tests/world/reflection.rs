@@ -98,6 +98,7 @@ impl World {
                 assert!(reflect.lane_ms.is_none_or(|ms| worked_us < ms * 1000), "{part:?} is within its lane time");
             }
             Role::Image => {}
+            Role::Glance(_) => panic!("no preview was shown for {part:?}"),
         }
     }
 

@@ -93,6 +93,7 @@ pub(crate) fn reflecting(rng: &mut Rng) -> JobSpec {
         confidence: Some(0.5),
         lane_ms: (rng.u32(0..4) == 0).then(|| rng.u64(1..400)),
         strict: rng.u32(0..4) == 0,
+        early: None,
     };
     JobSpec { reflect: Some(Box::new(reflect)), ..heavy(rng) }
 }

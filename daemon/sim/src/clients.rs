@@ -123,11 +123,11 @@ impl Clients {
         let Stream { work, run_us, judge, .. } = &self.streams[stream];
         let sequence = match part.role {
             Role::Image => 1,
-            Role::Check(index) => 2 + u64::from(index),
+            Role::Check(index) | Role::Glance(index) => 2 + u64::from(index),
         };
         let mut random = Random::of(fate, (u64::from(part.round) << 32) + sequence);
         let (work, run_us) = match (part.role, judge) {
-            (Role::Check(index), Some(Judge { reflect, run_us, work })) => {
+            (Role::Check(index) | Role::Glance(index), Some(Judge { reflect, run_us, work })) => {
                 let passes = match self.flaw(stream, fate, part.round) {
                     Some(flaw) if flaw == u64::from(index) => random.chance(reflect.false_pass),
                     Some(_) | None => !random.chance(reflect.false_fail),

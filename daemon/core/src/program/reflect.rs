@@ -9,8 +9,8 @@
 //! Whether there are glances is the job's choice. Whatever they say, a picture that is made by then is checked as any other.
 
 use gpusched_shared::{
-    Check, Checked, FailureKind, ImageSpec, JobSpec, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Task, Verdict,
-    VqaSpec,
+    Check, Checked, FailureKind, ImageSpec, JobSpec, Outcome, Phase, ReflectEnd, Reflection, Round, RoundImage, Task,
+    Verdict, VqaSpec,
 };
 
 use super::adjust::adjust;
@@ -288,29 +288,33 @@ impl Reflecting {
             let message = "no picture was made".to_owned();
             return Next::Conclude(Outcome::Failed { kind: FailureKind::Engine, message }, self.view());
         };
-        let reflection = Reflection { best: Some(number), verdict: round.verdict(), end: Some(end), ..self.view() };
+        let reflection = Reflection { verdict: round.verdict(), end: Some(end), ..self.view() };
         let strict = self.spec.reflect.as_ref().is_some_and(|reflect| reflect.strict);
-        let outcome = match &round.image {
+        match &round.image {
             Some(Ok(image)) if !strict || round.verdict() == Some(Verdict::Pass) => {
-                Outcome::Image { blob: image.blob, size: image.size, truncated_tokens: image.truncated_tokens }
+                let RoundImage { blob, size, truncated_tokens } = *image;
+                let outcome = Outcome::Image { blob, size, truncated_tokens };
+                Next::Conclude(outcome, Reflection { best: Some(number), ..reflection })
             }
-            _ => Outcome::Failed { kind: FailureKind::ChecksFailed, message: failed_message(&reflection) },
-        };
-        Next::Conclude(outcome, reflection)
+            _ => {
+                let message = failed_message(number, &reflection.rounds);
+                Next::Conclude(Outcome::Failed { kind: FailureKind::ChecksFailed, message }, reflection)
+            }
+        }
     }
 }
 
 /// Why a strict job failed, for a person.
-fn failed_message(reflection: &Reflection) -> String {
-    let best = reflection.best.and_then(|number| reflection.rounds.iter().find(|round| round.number == number));
-    let failed = best.and_then(|round| round.checks.iter().find(|check| !check.passed));
+fn failed_message(best: u8, rounds: &[Round]) -> String {
+    let round = rounds.iter().find(|round| round.number == best);
+    let failed = round.and_then(|round| round.checks.iter().find(|check| !check.passed));
     let why = failed.map_or_else(String::new, |check| {
         let answer = check.answer.as_deref().unwrap_or("nothing");
         format!(" ({:?} was answered {answer:?}, not {:?})", check.question, check.expected)
     });
-    let (rounds, best) = (reflection.rounds.len(), best.map_or(0, |round| round.number));
     format!(
-        "none of {rounds} pictures passed; the best is that of round {best}{why}; \
-         allow more rounds, or reword the prompt"
+        "none of {} pictures passed; the best is that of round {best}{why}; \
+         allow more rounds, or reword the prompt",
+        rounds.len()
     )
 }

@@ -166,6 +166,7 @@ fn a_strict_job_fails_with_its_pictures_on_record() {
     let (outcome, reflection) = shell.concluded(job);
     let Outcome::Failed { kind: FailureKind::ChecksFailed, message } = outcome else { panic!("{outcome:?}") };
     assert!(message.contains(r#""a?" was answered "no", not "yes""#), "{message}");
+    assert_eq!((reflection.best, reflection.verdict), (None, Some(Verdict::Fail)));
     assert!(reflection.rounds[0].image.is_some());
 }
 

@@ -53,6 +53,7 @@ impl ReflectSpec {
             confidence: Some(0.5),
             lane_ms: self.lane_s.map(|time| time.ms().max(1)),
             strict: self.strict,
+            early: None,
         }
     }
 }
