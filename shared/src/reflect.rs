@@ -255,7 +255,7 @@ impl fmt::Display for ReflectEnd {
             Self::Passed => "a picture passed",
             Self::Rounds => "all rounds were used",
             Self::LaneTime => "its lane time was used",
-            Self::Ended => "its time was over",
+            Self::Ended => "it was ended before, or its time was over",
             Self::Failed => "a picture could not be made",
             Self::Unchecked => "no check could be made",
         })

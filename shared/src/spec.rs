@@ -138,6 +138,14 @@ impl Task {
         }
     }
 
+    /// How large the picture is to be, if it makes one and that is said.
+    pub fn size(&self) -> Option<Size> {
+        match self {
+            Self::Txt2Img(image) | Self::Img2Img(image) => image.size,
+            Self::Vqa(_) => None,
+        }
+    }
+
     /// How many pictures must come with it.
     pub fn pictures(&self) -> RangeInclusive<usize> {
         match self {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
 use gpusched_core::{EndedPart, Input, JobRecord, Key, Measurement, Part, Time, Unfinished};
-use gpusched_shared::{JobId, Outcome, Reflection, Rejection, Uid};
+use gpusched_shared::{JobId, Outcome, Reflection, Rejection, Uid, Usage};
 
 /// What survives the death of the daemon, and what is on its way there.
 #[derive(Debug, Default)]
@@ -107,7 +107,8 @@ impl Disk {
     pub(crate) fn ended_parts(&self, of: JobId) -> Vec<EndedPart> {
         let ended = self.stages(of).filter_map(|(part, record)| {
             let Ended { outcome, lane_us, .. } = self.ended.get(&record.id)?;
-            Some(EndedPart { part, spec: record.spec.clone(), outcome: outcome.clone(), lane_us: *lane_us })
+            let (spec, outcome, run_us, usage) = (record.spec.clone(), outcome.clone(), *lane_us, Usage::default());
+            Some(EndedPart { part, spec, outcome, wait_us: 0, backoff_us: 0, run_us, usage })
         });
         ended.collect()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpusched_core::{JobRecord, Part, Role};
+use gpusched_core::{EndedPart, JobRecord, Part, Role};
 use gpusched_shared::mix::mix;
 use gpusched_shared::{
     BlobHash, BlobRef, FailureKind, JobId, Outcome, Reflect, ReflectEnd, Reflection, Round, Size, Verdict,
@@ -94,7 +94,7 @@ impl World {
             }
             Role::Image if part.round > 1 => {
                 assert!(image(part.round - 1).is_some(), "{part:?} follows a picture");
-                let worked_us: u64 = ended.iter().map(|ended| ended.lane_us).sum();
+                let worked_us: u64 = ended.iter().map(EndedPart::lane_us).sum();
                 assert!(reflect.lane_ms.is_none_or(|ms| worked_us < ms * 1000), "{part:?} is within its lane time");
             }
             Role::Image => {}

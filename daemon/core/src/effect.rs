@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gpusched_shared::{
-    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Uid, Update, Usage,
+    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Size, Uid, Update, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,14 @@ pub struct Picture {
     /// How many pixels it has; a large picture takes memory to decode.
     #[serde(default)]
     pub pixels: u64,
+}
+
+impl Picture {
+    /// One that is yet to be made, for what depends on its size alone.
+    pub(crate) fn to_come(size: Size) -> Self {
+        let blob = BlobRef { hash: BlobHash([0; 32]), bytes: 0 };
+        Self { blob, pixels: u64::from(size.width) * u64::from(size.height) }
+    }
 }
 
 /// What makes a submission one that may be repeated: the client's key, and what was asked for under it.

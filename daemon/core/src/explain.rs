@@ -108,8 +108,9 @@ impl Scheduler {
             }
             // What holds its stage up holds it up.
             State::Underway => {
-                let stage = job.program.as_ref().and_then(|program| program.stages().next());
-                let stage = stage.and_then(|stage| Some((stage, self.jobs.get(&stage)?)));
+                let stages = job.program.iter().flat_map(|program| program.stages());
+                let mut stages = stages.filter_map(|stage| Some((stage, self.jobs.get(&stage)?)));
+                let stage = stages.find(|(_, stage)| stage.state.is_waiting());
                 return stage.map_or_else(Vec::new, |(id, stage)| self.reasons(id, stage, now));
             }
             State::Queued => {}
@@ -130,7 +131,7 @@ impl Scheduler {
             reasons.push(Reason::EngineDown);
         }
         if let Some(job) = self.foremost_suspect().filter(|suspect| *suspect != id) {
-            reasons.push(Reason::Suspect { job });
+            reasons.push(Reason::Suspect { job: self.asked_for(job) });
         }
         if self.paused[job.class] {
             reasons.push(Reason::Paused { class: name() });
@@ -170,7 +171,7 @@ impl Scheduler {
         }
         let busy = self.lanes.iter().find_map(|(_, lane)| lane.job);
         match (self.plan.policy, busy) {
-            (Policy::Fifo, Some(job)) => reasons.push(Reason::OneAtATime { job }),
+            (Policy::Fifo, Some(job)) => reasons.push(Reason::OneAtATime { job: self.asked_for(job) }),
             (Policy::MultiQueue, _) if self.lanes.free(job.class).is_none() => {
                 reasons.push(Reason::LanesBusy { class: name(), lanes: class.lanes });
             }

@@ -7,7 +7,7 @@ use gpusched_shared::{FailureKind, JobId, Outcome, Quota, Rejection, Uid};
 
 use crate::catalog::ModelId;
 use crate::class::Class;
-use crate::effect::{Effect, JobRecord};
+use crate::effect::{Effect, JobRecord, Picture};
 use crate::footprint::Shape;
 use crate::healing::quarantine;
 use crate::input::{SessionId, Ticket, Unfinished};
@@ -15,6 +15,7 @@ use crate::job::Job;
 use crate::job::state::{Ending, State};
 use crate::job::transition::Event;
 use crate::policy::routing::route;
+use crate::program::reflect::Reflecting;
 use crate::scheduler::{Held, Scheduler};
 use crate::time::Time;
 use crate::timers::Timer;
@@ -33,19 +34,13 @@ impl Scheduler {
         if self.is_draining() {
             return Err(Rejection::Draining);
         }
-        let (class, shape) = self.place(&record)?;
-        let Class { name, queue_limit, .. } = &self.plan.classes()[class];
-        let demand = self.whole_demand(class, shape);
-        let cap_bytes = self.ledger.room(class, shape.model).most_bytes();
-        if demand.bytes() > cap_bytes {
-            return Err(Rejection::NeverFits {
-                class: name.clone(),
-                model: record.spec.model.clone().unwrap_or_default(),
-                weights_bytes: demand.weights_bytes,
-                run_bytes: demand.run_bytes,
-                cap_bytes,
-            });
+        let (class, shape) = self.fit(&record)?;
+        // A picture that cannot be looked at is not to be made first.
+        if let Some(check) = Reflecting::of(&record.spec).and_then(|program| program.first_check()) {
+            let pictures = record.spec.task.size().map(|size| vec![Picture::to_come(size)]).unwrap_or_default();
+            self.fit(&JobRecord { spec: check, pictures, ..record.clone() })?;
         }
+        let Class { name, queue_limit, .. } = &self.plan.classes()[class];
         if self.waiting[class] >= *queue_limit {
             let retry_after_ms = self.retry_after_ms(class);
             return Err(Rejection::QueueFull { class: name.clone(), limit: *queue_limit, retry_after_ms });
@@ -121,6 +116,23 @@ impl Scheduler {
         }
         let job = Job::new(record, class, shape, state, now);
         (Job { age_ms, deadline, queue_until, reattach_until, ..job }, fate, gone)
+    }
+
+    /// The class that a job goes to and what it needs memory and time by, if its class can ever have the memory.
+    fn fit(&self, record: &JobRecord) -> Result<(usize, Shape), Rejection> {
+        let (class, shape) = self.place(record)?;
+        let demand = self.whole_demand(class, shape);
+        let cap_bytes = self.ledger.room(class, shape.model).most_bytes();
+        if demand.bytes() > cap_bytes {
+            return Err(Rejection::NeverFits {
+                class: self.plan.classes()[class].name.clone(),
+                model: record.spec.model.clone().unwrap_or_default(),
+                weights_bytes: demand.weights_bytes,
+                run_bytes: demand.run_bytes,
+                cap_bytes,
+            });
+        }
+        Ok((class, shape))
     }
 
     /// The class that a job goes to and what it needs memory and time by.

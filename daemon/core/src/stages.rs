@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use gpusched_shared::{
-    FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Update,
+    FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Update, Usage,
 };
 
 use crate::effect::{BootTime, Effect, JobRecord, Picture};
@@ -60,6 +60,18 @@ impl Job {
     /// Whether it takes a place in its class's queue in this state: jobs that clients asked for do.
     pub(crate) fn takes_a_place(&self, state: &State) -> bool {
         self.record.part.is_none() && state.is_waiting()
+    }
+
+    /// Takes in how a stage of it has ended.
+    fn take_in(&mut self, ended: &EndedPart) {
+        // Checks wait side by side, so their waits are not the job's.
+        let is_image = ended.part.role == Role::Image;
+        let (waited_us, backed_off_us) = if is_image { (ended.wait_us, ended.backoff_us) } else { (0, 0) };
+        self.clock.add(waited_us, backed_off_us, ended.run_us);
+        self.add_usage(ended.usage);
+        if let Some(program) = &mut self.program {
+            program.program.end(ended);
+        }
     }
 }
 
@@ -140,7 +152,8 @@ impl Scheduler {
             Ok(place) => place,
             Err(rejection) => {
                 let outcome = Outcome::Failed { kind: FailureKind::Input, message: rejection.to_string() };
-                return Some(EndedPart { part, spec: record.spec, outcome, lane_us: 0 });
+                let (spec, usage) = (record.spec, Usage::default());
+                return Some(EndedPart { part, spec, outcome, wait_us: 0, backoff_us: 0, run_us: 0, usage });
             }
         };
         let record = JobRecord { class: self.plan.classes()[class].name.clone(), ..record };
@@ -164,15 +177,20 @@ impl Scheduler {
     pub(crate) fn stage_ended(&mut self, stage: &Job, outcome: Outcome, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(part) = stage.record.part else { return };
         let Some(parent) = self.jobs.get_mut(&part.of) else { return };
-        let (held_us, usage) = (stage.clock.run_us(now), stage.usage);
-        let lane_us = held_us.saturating_sub(usage.parked_us);
-        // Checks wait side by side, so their waits are not the job's.
-        let waited_us = if part.role == Role::Image { stage.clock.wait_us(now) } else { 0 };
-        parent.clock.add(waited_us, stage.clock.backoff_us(now).min(waited_us), held_us);
-        parent.add_usage(usage);
-        let Some(program) = &mut parent.program else { return };
-        program.stages.remove(&(part.round, part.role));
-        program.program.end(&EndedPart { part, spec: stage.record.spec.clone(), outcome, lane_us });
+        let clock = &stage.clock;
+        let ended = EndedPart {
+            part,
+            spec: stage.record.spec.clone(),
+            outcome,
+            wait_us: clock.wait_us(now),
+            backoff_us: clock.backoff_us(now),
+            run_us: clock.run_us(now),
+            usage: stage.usage,
+        };
+        parent.take_in(&ended);
+        if let Some(program) = &mut parent.program {
+            program.stages.remove(&(part.round, part.role));
+        }
         self.tell_reflecting(part.of, effects);
         match self.jobs.get(&part.of).map(|parent| parent.state.clone()) {
             Some(State::Ceasing(ending)) => self.cease(part.of, ending, now, effects),
@@ -247,11 +265,8 @@ impl Scheduler {
     fn restore_programmed(&mut self, job: Unfinished, now: Time) -> Option<Ending> {
         let ended = job.ended.clone();
         let (mut job, fate, gone) = self.revive(job, State::Underway, now);
-        for ended in &ended {
-            job.clock.add(0, 0, ended.lane_us);
-        }
+        ended.iter().for_each(|ended| job.take_in(ended));
         if let Some(program) = &mut job.program {
-            ended.iter().for_each(|ended| program.program.end(ended));
             program.fate.clone_from(&fate);
             if !ended.is_empty() {
                 job.queue_until = None;

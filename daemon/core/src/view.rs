@@ -20,6 +20,11 @@ impl Scheduler {
         Some(job.view(self.state_of(id, job, now), now))
     }
 
+    /// Whether a job is a stage of another one, which clients do not know of.
+    pub fn is_stage(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.record.part.is_some())
+    }
+
     /// The class of a live job, by its place in the plan.
     pub fn class_of(&self, id: JobId) -> Option<usize> {
         self.jobs.get(&id).map(|job| job.class)

@@ -87,6 +87,9 @@ impl Driver {
 
     /// A live job, or the refusal to show it; `None` if it is not live.
     fn live(&self, peer: Peer, job: JobId) -> Option<Result<JobView, Rejection>> {
+        if self.scheduler.is_stage(job) {
+            return Some(Err(Rejection::NoSuchJob { job }));
+        }
         let view = self.scheduler.view(job, self.now())?;
         Some(if peer.may_touch(view.uid) { Ok(view) } else { Err(Rejection::NoSuchJob { job }) })
     }
@@ -163,9 +166,8 @@ impl Driver {
 
     fn list(&self, peer: Peer, ended: bool, before: Option<JobId>, limit: u32, reply: Reply<Vec<JobView>>) {
         let now = self.now();
-        let is_wanted = |id: JobId, record: &JobRecord| {
-            record.part.is_none() && peer.may_touch(record.uid) && before.is_none_or(|before| id < before)
-        };
+        let is_wanted =
+            |id: JobId, record: &JobRecord| peer.may_touch(record.uid) && before.is_none_or(|before| id < before);
         let wanted = self.scheduler.live().filter(|(id, record)| is_wanted(*id, record));
         let mut jobs: Vec<JobView> =
             wanted.take(limit as usize).filter_map(|(id, _)| self.scheduler.view(id, now)).collect();

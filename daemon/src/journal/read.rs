@@ -42,7 +42,7 @@ pub(super) fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 
 /// A job that has ended.
 pub(super) fn show(connection: &Connection, job: JobId) -> Result<Option<JobView>, ReadError> {
-    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 AND outcome IS NOT NULL");
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 AND parent IS NULL AND outcome IS NOT NULL");
     let found = connection.prepare_cached(&sql)?.query_row([key(job)], job_row).optional()?;
     Ok(found.as_ref().map(row::view).transpose()?)
 }
@@ -77,10 +77,10 @@ pub(super) fn list(
     Ok(views)
 }
 
-/// What became of each attempt at a job, oldest first.
+/// What became of each attempt at a job, or at the stages of one that takes several, oldest first.
 pub(super) fn history(connection: &Connection, job: JobId) -> Result<Vec<AttemptView>, ReadError> {
-    let sql = r#"SELECT attempt, lane, started_unix_ms, ended_unix_ms, "end" FROM attempts
-                 WHERE job = ?1 ORDER BY attempt DESC LIMIT ?2"#;
+    let sql = r#"SELECT row_number() OVER (ORDER BY job, attempt), lane, started_unix_ms, ended_unix_ms, "end" FROM attempts
+                 WHERE job = ?1 OR job IN (SELECT id FROM jobs WHERE parent = ?1) ORDER BY job DESC, attempt DESC LIMIT ?2"#;
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![key(job), ATTEMPTS], |row| {
         let end: Option<String> = row.get(4)?;

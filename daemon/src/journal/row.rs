@@ -128,8 +128,10 @@ pub fn ended_part(row: &JobRow) -> Result<EndedPart, RowError> {
     let record = record(row)?;
     let part = there(row, "part", record.part)?;
     let outcome = there(row, "outcome", outcome(row)?)?;
-    let lane_us = run_us(row)?.saturating_sub(usage(row)?.parked_us);
-    Ok(EndedPart { part, spec: record.spec, outcome, lane_us })
+    let wait_us = number(row.id, "wait_us", there(row, "wait_us", row.wait_us)?)?;
+    let backoff_us = number(row.id, "backoff_us", row.backoff_us)?;
+    let (run_us, usage) = (run_us(row)?, usage(row)?);
+    Ok(EndedPart { part, spec: record.spec, outcome, wait_us, backoff_us, run_us, usage })
 }
 
 /// How an attempt at a job ended.

@@ -1,7 +1,7 @@
 //! Entries into tables.
 
 use gpusched_core::JobRecord;
-use gpusched_shared::{BlobHash, BlobRef, JobId, Rejection};
+use gpusched_shared::{BlobHash, BlobRef, JobId, Outcome, ReflectEnd, Rejection};
 use rusqlite::{ErrorCode, OptionalExtension, Transaction, params};
 
 use super::row::{blobs, integer, key, part_name, text};
@@ -85,7 +85,9 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                 return Err(Fault::Broken(format!("job {job} ends, but is not on record as one that has not ended")));
             }
             refer(transaction, *job, &outcome.blob().into_iter().collect::<Vec<_>>())?;
-            if let Some(reflection) = reflection {
+            // Of a job that was cancelled, or that nobody could judge, nothing can be learnt.
+            let counts = *outcome != Outcome::Cancelled;
+            if let Some(reflection) = reflection.as_ref().filter(|r| counts && r.end != Some(ReflectEnd::Unchecked)) {
                 quality::keep(transaction, *job, reflection, *unix_ms)?;
             }
             return Ok(Some(Reply::Concluded(*job)));

@@ -4,8 +4,8 @@
 //!
 //! | what failed | what is changed |
 //! | --- | --- |
-//! | a thing | the prompt names it first, or once more; guidance goes up |
-//! | how things stand, or how many there are | the prompt says it in other words |
+//! | a thing | guidance goes up; of two things in a relation it is named first; of others it is named once more |
+//! | how two things stand | the prompt says it the other way round, every other time |
 //! | anything, from the third round on | more steps |
 
 use gpusched_shared::mix::{STEP, mix};

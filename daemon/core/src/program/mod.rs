@@ -10,7 +10,7 @@ pub mod prompt;
 pub mod reflect;
 mod round;
 
-use gpusched_shared::{JobId, JobSpec, Outcome};
+use gpusched_shared::{JobId, JobSpec, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 
 /// Which stage of which job a job is. No two jobs on record are the same part.
@@ -45,6 +45,19 @@ pub struct EndedPart {
     pub spec: JobSpec,
     /// How it ended.
     pub outcome: Outcome,
+    /// How long it waited for a lane, in microseconds.
+    pub wait_us: u64,
+    /// Of that, how long it backed off.
+    pub backoff_us: u64,
+    /// How long lanes held it, in microseconds.
+    pub run_us: u64,
+    /// What they measured.
+    pub usage: Usage,
+}
+
+impl EndedPart {
     /// How long lanes worked on it, in microseconds; time parked does not count.
-    pub lane_us: u64,
+    pub fn lane_us(&self) -> u64 {
+        self.run_us.saturating_sub(self.usage.parked_us)
+    }
 }

@@ -162,9 +162,10 @@ impl Thing {
             |word: &&str| ENDS.contains(word) || is_verb(word) || COUNTS.iter().any(|(first, _)| first == word);
         let length = rest.iter().position(is_end).unwrap_or(rest.len());
         let (noun, before) = rest[..length].split_last().filter(|_| length <= MOST_WORDS)?;
-        let color = before.iter().find(|word| COLORS.contains(word)).map(|word| (*word).to_owned());
-        let others = before.iter().filter(|word| !COLORS.contains(word));
-        let attributes = others.map(|word| (*word).to_owned()).collect();
+        let color = before.iter().position(|word| COLORS.contains(word));
+        let others = before.iter().enumerate().filter(|(place, _)| Some(*place) != color);
+        let attributes = others.map(|(_, word)| (*word).to_owned()).collect();
+        let color = color.map(|place| before[place].to_owned());
         Some((Self { count: *count, attributes, color, noun: (*noun).to_owned() }, 1 + length))
     }
 

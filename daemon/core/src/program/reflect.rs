@@ -105,7 +105,7 @@ impl Reflecting {
         let Some(round) = self.round_mut(ended.part.round) else { return };
         let made = match ended.part.role {
             Role::Image => {
-                round.image_us += ended.lane_us;
+                round.image_us += ended.lane_us();
                 round.image = Some(match &ended.outcome {
                     Outcome::Image { blob, size, truncated_tokens } => {
                         Ok(RoundImage { blob: *blob, size: *size, truncated_tokens: *truncated_tokens })
@@ -119,15 +119,30 @@ impl Reflecting {
             Role::Check(index) => round.checks.get_mut(usize::from(index)),
             Role::Glance(index) => round.glances.get_mut(usize::from(index)),
         };
-        if let Some(made) = made {
-            *made = judged;
-            round.check_us += ended.lane_us;
+        let Some(made) = made else { return };
+        round.check_us += ended.lane_us();
+        match (&ended.outcome, ended.part.role) {
+            // Another picture would be asked the same.
+            (Outcome::Failed { kind: FailureKind::Quarantined { .. }, .. }, _) => {
+                round.over = Some(ended.outcome.clone());
+            }
+            // Checks are told to end with their job only, glances also when they are of no use any more.
+            (Outcome::Cancelled | Outcome::Expired { .. }, Role::Check(_)) => {
+                round.over.get_or_insert_with(|| ended.outcome.clone());
+                return;
+            }
+            (Outcome::Cancelled | Outcome::Expired { .. }, _)
+            | (Outcome::Answers(_) | Outcome::Image { .. } | Outcome::Failed { .. }, _) => {}
         }
+        *made = judged;
     }
 
     /// What it wants now.
     pub fn next(&self) -> Next {
         let Some(round) = self.rounds.last() else { return self.image_stage(1) };
+        if let Some(why) = &round.over {
+            return self.give_up(why, end_by(why));
+        }
         match &round.image {
             // It is about to be stopped; what becomes of it decides.
             None if round.is_hopeless() => return Next::Stages(Vec::new()),
@@ -139,7 +154,7 @@ impl Reflecting {
                 return Next::Stages(stages);
             }
             Some(Err(_)) if round.is_rejected() => {}
-            Some(Err(why)) => return self.give_up(why, ReflectEnd::Failed),
+            Some(Err(why)) => return self.give_up(why, end_by(why)),
             Some(Ok(image)) => {
                 let missing = self.questions(&round.checks, Role::Check, *image);
                 if !missing.is_empty() {
@@ -193,6 +208,11 @@ impl Reflecting {
     /// The round it is in, from 1, and the most there will be.
     pub fn round(&self) -> (u8, u8) {
         (self.number().max(1), self.most_rounds())
+    }
+
+    /// What the judge is asked first, whichever picture it is about.
+    pub fn first_check(&self) -> Option<JobSpec> {
+        self.checks().first().map(|check| self.question(check))
     }
 
     /// How far its round is, if its picture is made.
@@ -253,14 +273,19 @@ impl Reflecting {
 
     /// The stages that ask the questions about a picture which have not been answered.
     fn questions(&self, made: &[Option<Checked>], role: fn(u8) -> Role, image: RoundImage) -> Vec<Stage> {
-        let model = self.spec.reflect.as_ref().and_then(|reflect| reflect.judge.clone());
         let stage = |(index, check): (u8, &Check)| {
-            let task = Task::Vqa(VqaSpec { question: check.question.clone(), top: TOP_ANSWERS });
-            let spec = JobSpec { model: model.clone(), priority: self.spec.priority, ..JobSpec::new(task) };
+            let spec = self.question(check);
             Stage { round: self.number(), role: role(index), spec, image: Some(image) }
         };
         let missing = (0u8..).zip(self.checks()).zip(made).filter(|(_, made)| made.is_none());
         missing.map(|(asked, _)| stage(asked)).collect()
+    }
+
+    /// What the judge is asked for a check.
+    fn question(&self, check: &Check) -> JobSpec {
+        let task = Task::Vqa(VqaSpec { question: check.question.clone(), top: TOP_ANSWERS });
+        let model = self.spec.reflect.as_ref().and_then(|reflect| reflect.judge.clone());
+        JobSpec { model, priority: self.spec.priority, ..JobSpec::new(task) }
     }
 
     /// The checks that each round failed; of one that was rejected early, those for which it was.
@@ -297,24 +322,35 @@ impl Reflecting {
                 Next::Conclude(outcome, Reflection { best: Some(number), ..reflection })
             }
             _ => {
-                let message = failed_message(number, &reflection.rounds);
+                let message = failed_message(number, &reflection.rounds, end);
                 Next::Conclude(Outcome::Failed { kind: FailureKind::ChecksFailed, message }, reflection)
             }
         }
     }
 }
 
+/// Why no further round is begun after a stage that ended so.
+fn end_by(outcome: &Outcome) -> ReflectEnd {
+    match outcome {
+        Outcome::Cancelled | Outcome::Expired { .. } => ReflectEnd::Ended,
+        Outcome::Failed { .. } | Outcome::Answers(_) | Outcome::Image { .. } => ReflectEnd::Failed,
+    }
+}
+
 /// Why a strict job failed, for a person.
-fn failed_message(best: u8, rounds: &[Round]) -> String {
+fn failed_message(best: u8, rounds: &[Round], end: ReflectEnd) -> String {
     let round = rounds.iter().find(|round| round.number == best);
     let failed = round.and_then(|round| round.checks.iter().find(|check| !check.passed));
     let why = failed.map_or_else(String::new, |check| {
         let answer = check.answer.as_deref().unwrap_or("nothing");
         format!(" ({:?} was answered {answer:?}, not {:?})", check.question, check.expected)
     });
-    format!(
-        "none of {} pictures passed; the best is that of round {best}{why}; \
-         allow more rounds, or reword the prompt",
-        rounds.len()
-    )
+    let remedy = match end {
+        ReflectEnd::Unchecked => "see why the judge gives no answers (`gpuctl status`, the daemon's log)",
+        ReflectEnd::Passed | ReflectEnd::Rounds | ReflectEnd::LaneTime | ReflectEnd::Ended | ReflectEnd::Failed => {
+            "allow more rounds, or reword the prompt"
+        }
+    };
+    let pictures = rounds.iter().filter(|round| round.image.is_some()).count();
+    format!("none of {pictures} pictures passed; the best is that of round {best}{why}; {remedy}")
 }

@@ -16,6 +16,8 @@ pub(super) struct State {
     pub(super) preview: Option<RoundImage>,
     /// The checks of the preview.
     pub(super) glances: Vec<Option<Checked>>,
+    /// How a question about it ended that says how the job does: it was told to end, or its engine died of it.
+    pub(super) over: Option<Outcome>,
     pub(super) image_us: u64,
     pub(super) check_us: u64,
 }
@@ -24,7 +26,7 @@ impl State {
     /// One of which nothing is known but what its picture is made from.
     pub(super) fn new(spec: ImageSpec, checks: usize) -> Self {
         let (checks, glances) = (vec![None; checks], vec![None; checks]);
-        Self { spec, image: None, checks, preview: None, glances, image_us: 0, check_us: 0 }
+        Self { spec, image: None, checks, preview: None, glances, over: None, image_us: 0, check_us: 0 }
     }
 
     /// Whether a glance has told that nothing can come of its picture.

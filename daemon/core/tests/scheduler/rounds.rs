@@ -135,8 +135,9 @@ impl World {
         let unfinished = self.rows.values().filter(|row| row.outcome.is_none()).map(|row| {
             let ended = self.rows.values().filter_map(|other| {
                 let part = other.record.part.filter(|part| part.of == row.record.id)?;
-                let (outcome, lane_us) = other.outcome.clone()?;
-                Some(EndedPart { part, spec: other.record.spec.clone(), outcome, lane_us })
+                let ((outcome, run_us), spec) = (other.outcome.clone()?, other.record.spec.clone());
+                let usage = Usage::default();
+                Some(EndedPart { part, spec, outcome, wait_us: 0, backoff_us: 0, run_us, usage })
             });
             let (record, ended) = (row.record.clone(), ended.collect());
             Unfinished { record, age_ms: 0, retry_in_ms: None, ended, damage: None }
