@@ -262,10 +262,10 @@ impl Client {
 
     /// How well pictures show what was asked for, by their judge: over everyone's reflecting jobs that ended at or after
     /// `since_unix_ms` (milliseconds since the Unix epoch); the last `window` of them by themselves; and as a trend of at
-    /// most `points` points, which may be [`MAX_POINTS`](gpusched_shared::quality::MAX_POINTS).
+    /// most `points` points, and never more than [`MAX_POINTS`](gpusched_shared::quality::MAX_POINTS).
     ///
     /// # Errors
-    /// [`Error::Rejected`] if that is too many points.
+    /// [`Error`] if the daemon cannot be asked.
     pub async fn quality(&self, since_unix_ms: u64, window: u32, points: u32) -> Result<QualityView, Error> {
         let request = Request::Quality { since_unix_ms, window, points };
         let response = self.connection.call(&request, Vec::new()).await?.response;

@@ -43,12 +43,13 @@ pub struct JobSpec {
     /// Which of its owner's jobs go first, within [`PRIORITY`]; others' jobs are not affected.
     #[serde(default)]
     pub priority: i8,
-    /// Milliseconds from acceptance after which the job is worth nothing: it ends as expired, wherever it is.
+    /// Milliseconds from acceptance after which the job is worth nothing: it ends as expired, wherever it is. One that reflects
+    /// ends with its best picture, if it has one.
     pub deadline_ms: Option<u64>,
-    /// The longest it may wait for a lane, in milliseconds.
+    /// The longest it may wait for a lane, in milliseconds; of one that reflects, for its first picture.
     #[serde(default)]
     pub queue_timeout_ms: Option<u64>,
-    /// The longest a lane may work on it, in milliseconds; time parked does not count.
+    /// The longest a lane may work on it, in milliseconds; time parked does not count. Of one that reflects, on each picture.
     #[serde(default)]
     pub run_timeout_ms: Option<u64>,
     /// Whether what it makes is checked and made again; for pictures only.

@@ -238,13 +238,13 @@ pub struct StorageView {
 pub struct ClassView {
     /// Its name.
     pub name: String,
-    /// Jobs waiting.
+    /// Jobs waiting, and stages of jobs.
     pub queued: u32,
-    /// Jobs on lanes.
+    /// Jobs on lanes, and stages of jobs.
     pub running: u32,
     /// Jobs that wait to be tried again after they ran out of memory.
     pub backing_off: u32,
-    /// Jobs ended since the daemon started.
+    /// Jobs ended since the daemon started, stages not counted.
     pub finished: u64,
     /// How often one of its jobs ran out of memory since the daemon started.
     pub out_of_memory: u64,

@@ -101,7 +101,9 @@ impl Tally {
 
     /// A job that reflects has ended. `is_right` says whether the picture of a round truly shows what was asked for.
     pub(crate) fn reflected(&mut self, reflection: &Reflection, is_right: impl Fn(u8) -> bool) {
-        let (Some(verdict), Some(best)) = (reflection.verdict, reflection.best) else { return };
+        let Some(verdict) = reflection.verdict else { return };
+        // A strict job that failed gave none.
+        let gave_right = reflection.best.is_some_and(&is_right);
         let rounds = reflection.rounds.as_slice();
         let sum = self.reflection.get_or_insert_default();
         let passed = verdict == Verdict::Pass;
@@ -115,8 +117,8 @@ impl Tally {
             check_us: rounds.iter().map(|round| round.check_us).sum(),
         });
         sum.first_right += u64::from(is_right(1));
-        sum.right += u64::from(is_right(best));
-        sum.wrongly_passed += u64::from(passed && !is_right(best));
+        sum.right += u64::from(gave_right);
+        sum.wrongly_passed += u64::from(passed && !gave_right);
         sum.most_rounds = sum.most_rounds.max(rounds.len() as u64);
     }
 

@@ -1,6 +1,8 @@
 //! What stays of reflecting jobs.
 
-use gpusched_shared::{Checked, ModelSuccess, Success, TrendPoint, Verdict, quality::MAX_POINTS};
+use gpusched_shared::{
+    Checked, ModelSuccess, ReflectEnd, Reflection, Success, TimeLimit, TrendPoint, Verdict, quality::MAX_POINTS,
+};
 
 use super::stages::{reflected, reflecting, reflection, round};
 use super::*;
@@ -110,13 +112,28 @@ fn the_trend_s_groups_differ_by_one_job_at_most() {
 }
 
 #[test]
+fn of_jobs_that_were_cancelled_nothing_is_learnt() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut store = Store::open(&Settings::default(), store(root.path(), &config())).expect("opened");
+    let of = reflection(vec![round(1, None, FAIL)]);
+    let unchecked = Reflection { end: Some(ReflectEnd::Unchecked), ..of.clone() };
+    for (id, outcome, of) in [(1, Outcome::Cancelled, of), (2, Outcome::Answers(Vec::new()), unchecked)] {
+        store
+            .write(&[Entry::Submission(Arc::new(reflecting(id, "m"))), reflected(id, outcome, of, id)])
+            .expect("written");
+    }
+    assert_eq!(view(&store.connection, 0, 1, 1).expect("read").overall.jobs, 0);
+}
+
+#[test]
 fn the_first_are_forgotten_when_there_are_too_many() {
     let root = tempfile::tempdir().expect("a directory");
     let mut store = Store::open(&Settings::default(), store(root.path(), &config())).expect("opened");
     fill(&store.connection, 1, KEPT);
     let id = KEPT.unsigned_abs() + 1;
     let of = reflection(vec![round(1, None, PASS)]);
-    let entries = [Entry::Submission(Arc::new(reflecting(id, "m"))), reflected(id, Outcome::Cancelled, of, id)];
+    let late = Outcome::Expired { limit: TimeLimit::Deadline };
+    let entries = [Entry::Submission(Arc::new(reflecting(id, "m"))), reflected(id, late, of, id)];
     store.write(&entries).expect("written");
     let view = view(&store.connection, 0, 1, 1).expect("read");
     assert_eq!((view.overall.jobs, view.recent.passed), (id - 1, 1));

@@ -132,13 +132,13 @@ pub(crate) struct JobOptions {
     /// Which of your jobs go first, -100 to 100; higher is earlier.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = priority(), allow_negative_numbers = true)]
     priority: i8,
-    /// After how long the result is worth nothing, for example 500ms, 30s, 5m, 2h.
+    /// After how long the result is worth nothing, for example 500ms, 30s, 5m, 2h; with --reflect the best picture by then counts.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Duration>,
-    /// How long it may wait for a lane.
+    /// How long it may wait for a lane; with --reflect, for its first picture.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     queue_timeout: Option<Duration>,
-    /// How long a lane may work on it; time parked does not count.
+    /// How long a lane may work on it; time parked does not count. With --reflect, on each picture.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     run_timeout: Option<Duration>,
 }

@@ -18,7 +18,7 @@ pub(crate) struct ReflectOptions {
     /// Have the picture checked, and made again where it does not show what was asked for; the best one is the result.
     #[arg(long)]
     reflect: bool,
-    /// With --reflect: the most pictures to make, 1 to 8.
+    /// With --reflect: the most pictures to make, 1 to 8 [default: 4].
     #[arg(long, value_name = "N", requires = "reflect", value_parser = rounds())]
     rounds: Option<u8>,
     /// With --reflect: ask this of each picture, and not what the prompt claims; may be given up to 16 times. The last `=`
@@ -28,7 +28,7 @@ pub(crate) struct ReflectOptions {
     /// With --reflect: which model answers what is asked [default: the daemon's first that can]
     #[arg(long, value_name = "NAME", requires = "reflect")]
     judge: Option<String>,
-    /// With --reflect: the share of the probability, 0 to 1, that an answer needs to pass.
+    /// With --reflect: the share of the probability, 0 to 1, that an answer needs to pass [default: 0.5].
     #[arg(long, value_name = "F", requires = "reflect")]
     confidence: Option<f32>,
     /// With --reflect: once lanes have worked so long on the job, begin no further round.
