@@ -95,7 +95,12 @@ pub(crate) fn reflecting(rng: &mut Rng) -> JobSpec {
         strict: rng.u32(0..4) == 0,
         early: None,
     };
-    JobSpec { reflect: Some(Box::new(reflect)), ..heavy(rng) }
+    let mut spec = JobSpec { reflect: Some(Box::new(reflect)), ..heavy(rng) };
+    if let Task::Txt2Img(image) = &mut spec.task {
+        // Larger ones do not fit these partitions when they are looked at.
+        image.size = Some(Size { width: 1, height: 1 });
+    }
+    spec
 }
 
 /// A question.
