@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 import numpy as np
 
-from world import COLORS, KINDS, RELATIONS, article, relation
+from world import COLORS, KINDS, RELATIONS, across, article, relation
 
 ANSWERS = ("yes", "no", "circle", "square", "rectangle", "triangle", "red", "green", "gray", "teal", "black", "yellow")
 ANSWERS += ("brown", "blue", "purple", "orange", "0", "1", "2", "3")
@@ -16,6 +16,7 @@ TOKENS = 24  # question tokens, [CLS] and [SEP] included
 
 _EXISTS = ("is there {}?", "is there {} in the image?", "does the image contain {}?", "is {} present?")
 _LACKS = ("is there not {}?", "is there not {} in the image?", "does the image not contain {}?")
+ASKEW = 16.0  # pixels; two shapes that are so far apart along both axes are not side by side
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
@@ -24,16 +25,19 @@ def yes_no(truth):
 
 
 def exists(shapes, rng):
-    """Is there a [color] [kind]? Asked of what is there, of a near miss, or of anything; some negated."""
+    """Is there a [color] [kind]? Asked of what is there, of a near miss, or of anything; some negated. A shape whose colour has run
+    is none of its colour, nor of any other.
+    """
     shape, u = rng.choice(shapes), rng.random()
+    run = not all(s.pure for s in shapes)
     color, kind = shape.color, shape.kind
     if 0.4 < u < 0.65:
         kind = rng.choice([k for k in KINDS if k != kind])
     elif u >= 0.65:
         color = rng.choice(COLORS)
     what = rng.random()
-    if what < 0.5:
-        noun, truth = f"{color} {kind}", any((s.color, s.kind) == (color, kind) for s in shapes)
+    if what < 0.5 or run:
+        noun, truth = f"{color} {kind}", any((s.color, s.kind, s.pure) == (color, kind, True) for s in shapes)
     elif what < 0.75:
         kind = rng.choice(KINDS)
         noun, truth = kind, any(s.kind == kind for s in shapes)
@@ -47,6 +51,8 @@ def exists(shapes, rng):
 def color_of(shapes, rng):
     """What color is the [kind]? Asked only where one shape is meant."""
     shape = rng.choice(shapes)
+    if not shape.pure:
+        return exists(shapes, rng)
     if len(shapes) == 1 and rng.random() < 0.4:
         return rng.choice(("what color is the shape?", "what is the color of the shape?", "what color is it?")), shape.color
     if sum(s.kind == shape.kind for s in shapes) > 1:
@@ -59,6 +65,8 @@ def kind_of(shapes, rng):
     shape = rng.choice(shapes)
     if len(shapes) == 1 and rng.random() < 0.4:
         return rng.choice(("what shape is it?", "what shape is in the image?", "what shape is this?")), shape.kind
+    if not shape.pure or sum(s.color == shape.color for s in shapes) > 1:
+        return exists(shapes, rng)
     return rng.choice(("what is the {} shape?", "what shape is {}?")).format(shape.color), shape.kind
 
 
@@ -73,13 +81,15 @@ def count_of(shapes, rng):
 
 
 def relation_of(shapes, rng):
-    """Is the [color] [kind] left of the [color] [kind]? Asked only where the answer is clear."""
-    clear = [(a, b) for a in shapes for b in shapes if a is not b and relation(a, b, slack=9.0)]
+    """Is the [color] [kind] left of the [color] [kind]? Asked only where the answer is clear; of two that stand askew, it is no."""
+    names = [s.name for s in shapes]
+    pairs = [(a, b) for a in shapes for b in shapes if names.count(a.name) == names.count(b.name) == 1 and a is not b]
+    clear = [(a, b) for a, b in pairs if relation(a, b, slack=9.0) or across(a, b) > ASKEW]
     if not clear:
         return exists(shapes, rng)
     a, b = rng.choice(clear)
     true = relation(a, b, slack=9.0)
-    asked = true if rng.random() < 0.5 else OPPOSITE[true]
+    asked = rng.choice((true, OPPOSITE[true]) if true else list(OPPOSITE))
     return f"is the {a.name} {rng.choice(RELATIONS[asked])} the {b.name}?", yes_no(asked == true)
 
 

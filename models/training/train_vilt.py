@@ -15,7 +15,7 @@ from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering
 import questions
 from questions import ANSWERS
 from run import Average, Run, optimizers, set_rate, warm_then_linear
-from world import COLORS, KINDS, SIZE, layout, loose_scene, render, scene, training
+from world import COLORS, KINDS, SIZE, badly, layout, loose_scene, render, scene, training
 
 BATCH, EASY_SHARE = 64, 0.25
 PIXELS = 24000  # scenes of our own
@@ -24,7 +24,7 @@ LAYOUT_LAYER = 2  # the encoder layer whose output the layout is read from
 PLACE_WEIGHT, PLACE_LAYER = 5.0, 2  # the same for the places of the shapes that the question names
 APART_WEIGHT, APART_LAYER = 5.0, 3  # the same for how far two of them are apart
 
-run = Run("vilt", steps=6500, state={}, every=500)
+run = Run("vilt", steps=7500, state={}, every=500)
 rng = run.rng
 tokenizer = BertTokenizerFast.from_pretrained(run.work / "vilt-tokenizer")
 
@@ -135,11 +135,14 @@ def accuracy(model, rows, pictures):
 
 
 def draw(rng):
-    """A scene of one to three shapes, on the grid or loose; most pairs stand clearly side by side."""
-    count = rng.choices((1, 2, 3), (20, 55, 25))[0]
-    if rng.random() < 0.4:
-        return loose_scene(rng, count)
-    return scene(rng, count, rng.choice(("left", "right", "above", "below")) if count == 2 and rng.random() < 0.8 else None)
+    """A scene of one to three shapes, on the grid or loose; most pairs stand clearly side by side, and half are drawn badly."""
+    count = rng.choices((1, 2, 3), (20, 60, 20))[0]
+    if rng.random() < 0.3:
+        shapes = loose_scene(rng, count)
+    else:
+        related = count == 2 and rng.random() < 0.75
+        shapes = scene(rng, count, rng.choice(("left", "right", "above", "below")) if related else None)
+    return badly(shapes, rng) if rng.random() < 0.5 else shapes
 
 
 @torch.no_grad()

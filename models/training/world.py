@@ -6,6 +6,7 @@ richer than it needs to be.
 """
 
 from dataclasses import dataclass, replace
+import math
 import random
 import zlib
 
@@ -25,6 +26,8 @@ PALETTE = {
 }
 COLORS = tuple(PALETTE)
 RGB = torch.tensor(list(PALETTE.values()), dtype=torch.float32) / 255
+# The three colours that each is most easily taken for.
+NEAR = {name: [COLORS[i] for i in torch.cdist(RGB[k : k + 1], RGB)[0].argsort()[1:4]] for k, name in enumerate(COLORS)}
 CELLS = (14.0, 32.0, 50.0)
 RADIUS = {1: (9.0, 13.0), 2: (9.0,), 3: (8.0,)}
 RELATIONS = {
@@ -42,15 +45,30 @@ HELD_OUT_PAIRS = 15  # percent
 
 @dataclass(frozen=True)
 class Shape:
+    """A shape, its centre and its radius in pixels. One that is drawn badly goes over into another colour, `tint`: by `amount`
+    in its centre and by `run` more for each radius in the direction `angle`, shares in 0..1; and it is `pure` if it can still
+    be called one of its own colour.
+    """
+
     kind: str
     color: str
     x: float
     y: float
     radius: float
+    tint: str | None = None
+    amount: float = 0.0
+    run: float = 0.0
+    angle: float = 0.0
+    pure: bool = True
 
     @property
     def name(self):
         return f"{self.color} {self.kind}"
+
+
+def across(a, b):
+    """How far apart two shapes are along the axis on which they are closer, in pixels."""
+    return min(abs(a.x - b.x), abs(a.y - b.y))
 
 
 def relation(a, b, margin=10.0, slack=4.0):
@@ -126,6 +144,53 @@ def loose_scene(rng, count):
             return shapes
 
 
+def badly(shapes, rng):
+    """A scene as a model may draw it that has not quite learned to: shapes that touch, a third one beside two, colours that
+    run into each other. Shapes of which nobody could say whether they still have their colour are drawn again.
+    """
+    shapes = list(shapes)
+    if len(shapes) == 2 and rng.random() < 0.4:
+        a, b = rng.sample(shapes, 2)
+        kind, color = rng.choice((a, a, b)).kind, rng.choice((a.color, a.color, b.color, rng.choice(COLORS)))
+        third = _beside(Shape(kind, color, 0, 0, min(a.radius, 9.0)), a, rng)
+        if math.dist((third.x, third.y), (b.x, b.y)) > 0.8 * (third.radius + b.radius):
+            shapes.append(third)
+    elif len(shapes) == 2 and rng.random() < 0.4:
+        shapes[1] = _beside(shapes[1], shapes[0], rng)
+    return [_tinted(shape, rng.choice(shapes).color, rng) for shape in shapes]
+
+
+def _beside(shape, other, rng):
+    """The shape so near the other that they touch, on one of its four sides if there is room."""
+    gap = shape.radius + other.radius + rng.uniform(-2, 1)
+    sides = [(other.x + dx * gap, other.y + dy * gap) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    inside = [(x, y) for x, y in sides if 6 < x < SIZE - 6 and 6 < y < SIZE - 6]
+    x, y = rng.choice(inside or sides)
+    return replace(shape, x=x + rng.uniform(-1, 1), y=y + rng.uniform(-1, 1))
+
+
+def _tinted(shape, neighbour, rng):
+    """The shape, or one that goes over into its neighbour's colour, one that is like its own, or any."""
+    if rng.random() < 0.4:
+        return shape
+    while True:
+        tint = rng.choice((neighbour, rng.choice(NEAR[shape.color]), rng.choice(NEAR[shape.color]), rng.choice(COLORS)))
+        if tint == shape.color:
+            continue
+        amount, run = rng.choice(((rng.uniform(0, 1), 0.0), (rng.uniform(0, 0.8), rng.uniform(0, 0.8))))
+        tinted = replace(shape, tint=tint, amount=amount, run=run, angle=rng.uniform(0, 2 * math.pi))
+        off = _off_color(tinted)
+        if off < 0.03 or off > 0.1:
+            return replace(tinted, pure=off < 0.03)
+
+
+def _off_color(shape):
+    """The share of the shape's pixels that are far from its own colour, or nearer to another one."""
+    inside = _coverage(shape) > 0.9
+    distance, nearest = torch.cdist(_paint(shape)[:, inside].T, RGB).min(1)
+    return ((distance > 0.35) | (nearest != COLORS.index(shape.color))).float().mean().item()
+
+
 _Y, _X = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
 
 
@@ -144,6 +209,16 @@ def _coverage(shape):
     return (0.5 - distance).clamp(0, 1)
 
 
+def _paint(shape):
+    """The shape's colour at each pixel, (3, 64, 64) in 0..1."""
+    own = RGB[COLORS.index(shape.color)][:, None, None]
+    if shape.tint is None:
+        return own.expand(3, SIZE, SIZE)
+    along = ((_X - shape.x) * math.cos(shape.angle) + (_Y - shape.y) * math.sin(shape.angle)) / shape.radius
+    share = (shape.amount + shape.run * along).clamp(0, 1)
+    return own + (RGB[COLORS.index(shape.tint)][:, None, None] - own) * share
+
+
 def render(scenes, ground=None):
     """Pictures of the scenes, (N, 3, 64, 64) uint8. `ground` is an RGB triple in 0..1 for each, default white."""
     out = torch.empty(len(scenes), 3, SIZE, SIZE, dtype=torch.uint8)
@@ -152,7 +227,7 @@ def render(scenes, ground=None):
         picture = base[:, None, None].expand(3, SIZE, SIZE)
         for shape in shapes:
             alpha = _coverage(shape)
-            picture = picture * (1 - alpha) + RGB[COLORS.index(shape.color)][:, None, None] * alpha
+            picture = picture * (1 - alpha) + _paint(shape) * alpha
         out[i] = (picture * 255).round().byte()
     return out
 
