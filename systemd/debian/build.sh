@@ -15,6 +15,5 @@ DESTDIR=$root PREFIX=/usr ZSH_COMPLETIONS=/usr/share/zsh/vendor-completions PROG
     systemd/install.sh install
 # Debian has the licences' texts itself, and one place to say which they are.
 rm -- "$root/usr/share/doc/gpusched/LICENSE-MIT" "$root/usr/share/doc/gpusched/LICENSE-APACHE"
-install -D -m 644 systemd/debian/copyright "$root/usr/share/doc/gpusched/copyright"
 find "$root/usr/share/man" -type f -exec gzip -9n -- {} + 2>/dev/null || true
 cargo deb --package gpusched-daemon --no-build --output target/debian/
