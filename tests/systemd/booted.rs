@@ -1,9 +1,17 @@
 //! The installed package in a systemd that has booted.
 
+use serde_json::Value;
+
 use crate::machine::Machine;
+use crate::until;
 
 /// Submits a job that takes a while, detached, as somebody in the machine.
 const SUBMIT: &str = "gpuctl submit txt2img 'a blue square' --steps 200 --size 128 --seed 3 --detach";
+
+/// All jobs there are and were, newest first.
+fn jobs(machine: &Machine) -> Vec<Value> {
+    serde_json::from_str(&machine.sh("gpuctl jobs --all --json")).expect("JSON")
+}
 
 #[test]
 fn a_client_starts_it_and_systemd_says_how_it_does() {
@@ -22,10 +30,9 @@ fn a_client_starts_it_and_systemd_says_how_it_does() {
     assert_eq!(machine.service("User"), "gpusched");
 
     // Whose it is was seen through the socket, though the service has namespaces of its own.
-    let jobs = machine.sh("gpuctl jobs --all --json");
-    let job: serde_json::Value = serde_json::from_str(jobs.lines().next().expect("a job")).expect("JSON");
     let ann: u32 = machine.sh("id -u ann").trim().parse().expect("a number");
-    assert_eq!(job["uid"], ann, "{job}");
+    let uids: Vec<_> = jobs(&machine).iter().map(|job| job["uid"].clone()).collect();
+    assert_eq!(uids, [ann]);
     machine.sh("cd /home/ann; runuser -u ann -- gpuctl submit txt2img 'a red circle' --steps 2 --size 64 -o made.png; test -s made.png");
 
     machine.sh("systemctl stop gpusched.service");
@@ -52,9 +59,9 @@ fn killed_it_is_back_with_its_jobs() {
     machine.until("test $(systemctl show --value --property=NRestarts gpusched.service) -ge 1");
     machine.until("systemctl is-active gpusched.service");
     assert_ne!(machine.service("MainPID"), before);
-    let count = |state: &str| machine.sh(&format!("gpuctl jobs --all --json | grep -c '{state}' || true"));
-    assert_eq!(count("\"id\"").trim(), "3");
-    machine.until("test $(gpuctl jobs --all --json | grep -c '\"image\"') = 3");
+    assert_eq!(jobs(&machine).len(), 3);
+    let done = |job: &Value| job["state"]["done"]["image"].is_object();
+    until("all of them are done", || jobs(&machine).iter().all(done));
     machine.sh("systemctl stop gpusched.socket gpusched.service");
 }
 

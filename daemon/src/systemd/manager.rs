@@ -114,7 +114,11 @@ fn pass_on(queue: &Receiver<Message>) {
 
 /// A line break would begin a message of its own.
 fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     if line.len() > MAX_STATUS {
         let cut = line.floor_char_boundary(MAX_STATUS);
         line.truncate(cut);
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_status_is_one_line_that_ends() {
-        assert_eq!(one_line("no such key\nREADY=1"), "no such key READY=1");
+        assert_eq!(one_line("no such key\n  READY=1\r\n"), "no such key READY=1");
         assert_eq!(one_line(&"é".repeat(1000)).len(), MAX_STATUS + '…'.len_utf8());
     }
 }
