@@ -8,7 +8,7 @@ use gpusched_client::blocking::Client;
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Home, Running, quick};
-use crate::manager::Manager;
+use crate::listener::Manager;
 use crate::{have, until};
 
 #[test]

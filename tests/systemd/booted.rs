@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::until;
 
 /// Submits a job that takes a while, detached, as somebody in the machine.
-const SUBMIT: &str = "gpuctl submit txt2img 'a blue square' --steps 200 --size 128 --seed 3 --detach";
+const SUBMIT: &str = "gpuctl submit txt2img 'a blue square' --steps 60 --size 128 --seed 3 --detach";
 
 /// All jobs there are and were, newest first.
 fn jobs(machine: &Machine) -> Vec<Value> {
@@ -104,7 +104,7 @@ fn sockets_for_metrics_come_up_before_the_daemon() {
     machine.sh("systemctl enable --now gpusched.service");
     // What its unit's comment says: alone it is refused, for systemd hands over sockets when it starts the service.
     assert!(!machine.is_so("systemctl start gpusched-metrics.socket"));
-    machine.sh("systemctl reset-failed gpusched-metrics.socket; systemctl enable gpusched-metrics.socket; systemctl restart gpusched.service");
+    machine.sh("systemctl enable gpusched-metrics.socket; systemctl restart gpusched.service");
     machine.sh("systemctl is-active gpusched-metrics.socket gpusched.socket gpusched.service; test -S /run/gpusched/metrics.sock");
     machine.until("journalctl -u gpusched.service | grep -q metrics");
     machine.sh("gpuctl status");

@@ -8,8 +8,8 @@ mod activation;
 mod booted;
 mod daemon;
 mod install;
+mod listener;
 mod machine;
-mod manager;
 mod notify;
 #[path = "../e2e/harness/programs.rs"]
 mod programs;

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::PATIENCE;
 use crate::daemon::{Home, Running, long, quick};
-use crate::manager::Manager;
+use crate::listener::Manager;
 
 /// Within what time the tests' manager wants to hear from the daemon. It kills nobody who is late.
 const WATCHDOG: Duration = Duration::from_millis(400);

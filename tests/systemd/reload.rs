@@ -5,7 +5,7 @@ use gpusched_client::{Error, JobState};
 use nix::sys::signal::Signal;
 
 use crate::daemon::{Home, Running, long};
-use crate::manager::{Manager, Message};
+use crate::listener::{Manager, Message};
 
 /// Has the configuration read, and returns what is said when that is done.
 fn reload(daemon: &Running, manager: &Manager) -> Message {

@@ -10,9 +10,9 @@
 //! driver that hangs is a daemon that is started again, whatever other threads do.
 
 mod inherited;
-mod manager;
+mod notify;
 mod pulse;
 
 pub use inherited::{Control, Inherited, Listening, Origin};
-pub use manager::Manager;
+pub use notify::Manager;
 pub use pulse::{Due, Pulse};
