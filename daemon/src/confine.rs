@@ -23,6 +23,9 @@
 //! clients might have it open, from doing harm; it is no wall against code that has taken over the front, which shares its
 //! memory with those threads.
 //!
+//! The thread that reads the configuration anew is not confined either: it opens that one file, and hands over what it says.
+//! A socket that systemd has handed over is used as any other descriptor; what the daemon tells systemd goes by a Unix socket.
+//!
 //! The directory of the socket is known by what it is, not by its name: when somebody deletes it and makes another, the
 //! socket is not made anew there, and the daemon must be restarted.
 

@@ -10,5 +10,7 @@ pub mod driver;
 pub mod journal;
 pub mod serve;
 pub mod server;
+pub mod signals;
 pub mod supervisor;
+pub mod systemd;
 pub mod telemetry;

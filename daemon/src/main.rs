@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use gpusched_daemon::config::{Config, ConfigError, SYSTEM_CONFIG};
 use gpusched_daemon::journal::cli::JournalArgs;
+use gpusched_daemon::systemd::Inherited;
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
 use gpusched_sim::cli::{PlanArgs, SimulateArgs};
@@ -47,7 +48,7 @@ enum Action {
     Journal(JournalArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct ServeArgs {
     /// Configuration file [default: for root /etc/gpusched/gpusched.toml, if it exists]
     #[arg(long, value_name = "FILE")]
@@ -115,14 +116,17 @@ fn engine() -> anyhow::Result<()> {
 }
 
 fn run(args: ServeArgs) -> anyhow::Result<()> {
+    // SAFETY: nothing has started a thread yet.
+    let inherited = unsafe { Inherited::take() };
     let check = args.check_config;
-    let config = configuration(args)?;
+    let config = configuration(args.clone())?;
     if check {
         print!("{}", toml::to_string(&config).context("cannot write the configuration down")?);
         return Ok(());
     }
     telemetry::init();
-    Ok(serve::serve(&config)?)
+    let reread = move || configuration(args.clone()).map_err(|e| explain(&e));
+    Ok(serve::serve(&config, Box::new(reread), inherited)?)
 }
 
 fn journal(args: &JournalArgs) -> anyhow::Result<()> {

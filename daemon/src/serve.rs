@@ -2,8 +2,8 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,6 @@ use gpusched_engine::Setup;
 use gpusched_shared::ModelInfo;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::blobs::Blobs;
@@ -22,10 +20,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::confine::{self, confine};
 use crate::disk::Disk;
-use crate::driver::{Channels, Driver, DriverError};
+use crate::driver::{Channels, Driver, DriverError, Service};
 use crate::journal::{Journal, JournalError, Settings};
-use crate::server::{self, BindError, Context};
+use crate::server::{self, BindError, Context, Endpoint};
+use crate::signals::{self, Reread, Rereading, Signals};
 use crate::supervisor::{DeviceError, Form, FormError, Listener, News, take_device};
+use crate::systemd::{Control, Inherited, Listening, Manager, Origin};
 
 /// Happenings of each kind that may wait for the driver; whoever sends more waits.
 const QUEUE: usize = 256;
@@ -78,7 +78,10 @@ pub enum ServeError {
 
 /// What is there before the front is confined.
 struct Begun {
-    listener: UnixListener,
+    endpoint: Endpoint,
+    metrics: Vec<Listening>,
+    watchdog: Option<Duration>,
+    reread: Rereading,
     blobs: Arc<Blobs>,
     models: Vec<ModelInfo>,
     /// Gone before the engine, which waits as it goes until its events are taken or nobody is there to take them.
@@ -87,19 +90,24 @@ struct Begun {
     _lock: Flock<File>,
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Tells `$NOTIFY_SOCKET` when clients can connect.
-/// The calling thread stays confined; see [`confine`](mod@confine).
+/// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. On SIGHUP the configuration is read anew, where that
+/// is not the end of the terminal that it runs in. `inherited` is what systemd has handed over, which is told how the daemon
+/// does; see [`systemd`](crate::systemd). The calling thread stays confined; see [`confine`](mod@confine).
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(config: &Config) -> Result<(), ServeError> {
+pub fn serve(config: &Config, reread: Reread, inherited: Inherited) -> Result<(), ServeError> {
     // Clients' pictures and the files that go back to them take descriptors.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     confine::limit_all().map_err(ServeError::Limits)?;
-    let begun = begin(config)?;
-    // Of the threads only those of the engine, or those that keep it, are there by now; all others are confined with this.
+    for useless in &inherited.useless {
+        tracing::warn!("handed over by systemd and not used: {useless}");
+    }
+    let begun = begin(config, reread, inherited)?;
+    // Of the threads only those of the engine, or those that keep it, and the one that reads the configuration anew are there
+    // by now; all others are confined with this.
     for missing in confine(config) {
         tracing::warn!("the daemon is not confined as it should be: {missing}");
     }
@@ -111,12 +119,18 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
 }
 
 /// Does what takes more than the front may do later on.
-fn begin(config: &Config) -> Result<Begun, ServeError> {
+fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun, ServeError> {
     let state = |source| ServeError::State { path: config.state_dir.clone(), source };
     make_private(&config.state_dir).map_err(state)?;
     let lock = lock(&config.state_dir)?;
     // Before anything is begun that a failed start would leave half done. Clients wait in the backlog.
-    let listener = server::bind(&config.socket)?;
+    let endpoint = match inherited.control {
+        Some(Control { listener, path, origin: Origin::Unit }) => Endpoint { listener, path, ours: false },
+        Some(Control { listener, path, origin: Origin::Store }) if path == config.socket => {
+            Endpoint { listener, path, ours: true }
+        }
+        Some(Control { origin: Origin::Store, .. }) | None => server::bind(&config.socket)?,
+    };
     let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
     let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
     let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
@@ -130,12 +144,21 @@ fn begin(config: &Config) -> Result<Begun, ServeError> {
         faults: config.faults.faults(),
     };
     let (engine, models) = Form::start(setup, &config.engine, device, news)?;
-    Ok(Begun { listener, blobs, models, events, engine, _lock: lock })
+    let reread = Rereading::start(reread)?;
+    let (metrics, watchdog) = (inherited.metrics, inherited.watchdog);
+    Ok(Begun { endpoint, metrics, watchdog, reread, blobs, models, events, engine, _lock: lock })
 }
 
 async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     // What comes first here goes last.
-    let Begun { _lock, engine, events, listener, blobs, models } = begun;
+    let Begun { _lock, engine, events, endpoint, metrics, watchdog, reread, blobs, models } = begun;
+    // Here they will be served. What nobody reads from is closed, so that those who connect are told.
+    if !metrics.is_empty() {
+        tracing::warn!(
+            "a socket for metrics was handed over, and there are none yet; take gpusched-metrics.socket down"
+        );
+    }
+    drop(metrics);
     let (reply, replies) = mpsc::channel(QUEUE);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
     let (power_durable, retention) = (config.power_durable(), config.retention.clone());
@@ -156,34 +179,47 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
     let mut scheduler = Scheduler::new(plan, Catalog::new(models), recovered.next_id);
     scheduler.recall(&recovered.footprints);
-    let stop_timeout = Duration::from_secs(config.stop_timeout_s);
-    let names = config.lanes().iter().map(ToString::to_string).collect();
-    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, names, stop_timeout);
-    driver.restore(recovered.unfinished);
-
     let (close, closing) = watch::channel(false);
     let context = Arc::new(Context {
         limits: config.limits.clone(),
-        blobs,
+        blobs: Arc::clone(&blobs),
         readers: Arc::new(Semaphore::new(config.limits.picture_readers as usize)),
         inspections: Arc::new(Semaphore::new(INSPECTIONS)),
         closing,
         own_uid: nix::unistd::geteuid().as_raw(),
     });
-    let (ask, asks) = mpsc::channel(QUEUE);
-    let stops = stop_signals()?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    let socket = config.socket.clone();
-    let accepting = tokio::spawn(async move { server::serve(listener, &socket, context, ask).await });
-    tracing::info!("listening on {}", config.socket.display());
-    // An error means nobody asked to be told, or nobody listens any more.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let (contexts, of_connections) = watch::channel(context);
+    let manager = Manager::find()?;
+    let names = config.lanes().iter().map(ToString::to_string).collect();
+    let service = Service::new(manager.clone(), watchdog, config.clone(), contexts);
+    let mut driver = Driver::new(scheduler, engine, journal, blobs, clock, names, service);
+    driver.restore(recovered.unfinished);
 
-    let served = driver.run(Channels { asks, events, replies, stops }).await;
+    let (ask, asks) = mpsc::channel(QUEUE);
+    let Signals { stops, configurations } = signals::listen(reread)?;
+    let (socket, ours) = (endpoint.path.clone(), endpoint.ours);
+    tracing::info!("listening on {}{}", socket.display(), if ours { "" } else { ", which systemd keeps" });
+    driver.ready();
+    let store = manager.filter(|_| ours);
+    if let Some(manager) = &store {
+        manager.store(endpoint.listener.as_fd());
+    }
+    let anew = {
+        let store = store.clone();
+        move |listener: BorrowedFd<'_>| store.iter().for_each(|manager| manager.store(listener))
+    };
+    let accepting = tokio::spawn(server::serve(endpoint, of_connections, ask, anew));
+
+    let served = driver.run(Channels { asks, events, replies, stops, configurations }).await;
     // What has been answered still reaches those who asked.
     let _ = close.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(1), accepting).await;
-    let _ = std::fs::remove_file(&config.socket);
+    if ours {
+        let _ = std::fs::remove_file(&socket);
+    }
+    if let Some(manager) = &store {
+        manager.unstore();
+    }
     tracing::info!("stopped");
     Ok(served?)
 }
@@ -205,21 +241,4 @@ fn lock(state_dir: &Path) -> Result<Flock<File>, ServeError> {
     let path = state_dir.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(state)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| ServeError::Locked(state_dir.into()))
-}
-
-fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (stop, stops) = mpsc::channel(2);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            if stop.send(()).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(stops)
 }

@@ -197,6 +197,8 @@ impl Scheduler {
     pub(crate) fn take_lane(&mut self, id: JobId, lane: LaneId, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (class, shape, uid) = (job.class, job.shape, job.record.uid);
+        // At this moment alone: a quota may be lowered below what runs already.
+        debug_assert!(!self.at_running_quota(uid), "uid {uid} keeps to its quota");
         let (demand, preview_after) = (self.demand(class, job), self.preview_after(job));
         let cost_us = self.likely_us(job).unwrap_or(UNKNOWN_COST_US);
         let cold = self.ledger.stay(class, shape.model) != Some(Stay::Resident);

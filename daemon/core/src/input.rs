@@ -4,6 +4,7 @@ use gpusched_shared::{Activity, JobId, JobSpec, Outcome, Rejection, RoundImage, 
 
 use crate::effect::{BootTime, JobRecord, Key, Picture};
 use crate::lane::LaneId;
+use crate::plan::Plan;
 use crate::program::EndedPart;
 
 /// A connection of a client.
@@ -126,6 +127,10 @@ pub enum Input {
         /// Whether it is to be paused.
         paused: bool,
     },
+    /// Other rules from here on, as far as they may change while jobs run: quotas, retries, routes, and of each class how
+    /// many may wait, its priority, when it is flushed, its gate's share, aging and batching. The rest of the plan is not
+    /// looked at.
+    Rules(Box<Plan>),
     /// No new jobs, or new ones again; what has been accepted runs.
     Drain(bool),
     /// The daemon is about to end: no new jobs; what runs may finish, what waits stays on record.

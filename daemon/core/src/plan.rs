@@ -28,7 +28,7 @@ pub struct Quotas {
 }
 
 /// What the scheduler works by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     classes: Vec<Class>,
     routes: Vec<Route>,
@@ -88,6 +88,27 @@ impl Plan {
             retry: Retry::default(),
             reattach_grace_ms: 30_000,
         })
+    }
+
+    /// Takes from `other` what may change while jobs run: quotas, retries (but for their seed), routes, and of each class how
+    /// many may wait, its priority, when it is flushed, its gate's share, aging and batching. Jobs keep the class that they are
+    /// in. Everything else is as it was: of another set of classes nothing but quotas and retries is taken, and a class has a
+    /// gate, or none, for good.
+    pub(crate) fn adopt(&mut self, other: Self) {
+        self.quotas = other.quotas;
+        self.retry = Retry { seed: self.retry.seed, ..other.retry };
+        if !self.classes.iter().map(|class| &class.name).eq(other.classes.iter().map(|class| &class.name)) {
+            return;
+        }
+        self.routes = other.routes;
+        for (class, new) in self.classes.iter_mut().zip(other.classes) {
+            class.queue_limit = new.queue_limit;
+            class.priority = new.priority;
+            class.flush = new.flush;
+            class.gate = class.gate.map(|gate| new.gate.unwrap_or(gate));
+            class.aging_ms = new.aging_ms;
+            class.batch_wait_ms = new.batch_wait_ms;
+        }
     }
 
     /// The classes, in the order of the configuration.

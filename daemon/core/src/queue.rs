@@ -48,7 +48,14 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(aging_ms: u64) -> Self {
-        Self { aging_us: aging_ms.saturating_mul(1000), ..Self::default() }
+        let mut queue = Self::default();
+        queue.set_aging_ms(aging_ms);
+        queue
+    }
+
+    /// How much lane time of later jobs a waiting one lets past from here on.
+    pub(crate) fn set_aging_ms(&mut self, aging_ms: u64) {
+        self.aging_us = aging_ms.saturating_mul(1000);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -243,6 +243,7 @@ impl Scheduler {
                     *slot = paused;
                 }
             }
+            Input::Rules(plan) => self.keep_to(*plan, now),
             Input::Drain(on) => self.draining = on,
             Input::Leave => self.leaving = true,
             Input::Abandon => {
@@ -250,6 +251,17 @@ impl Scheduler {
                 effects.extend(self.lanes.iter().filter_map(|(_, lane)| lane.job).map(Effect::Stop));
             }
             Input::Tick => {}
+        }
+    }
+
+    /// Works by other rules from here on.
+    fn keep_to(&mut self, plan: Plan, now: Time) {
+        self.plan.adopt(plan);
+        for (index, class) in self.plan.classes().iter().enumerate() {
+            self.queues[index].set_aging_ms(class.aging_ms);
+            if let (Some(gate), Some(rule)) = (&mut self.gates[index], class.gate) {
+                gate.keep_to(rule, now);
+            }
         }
     }
 

@@ -119,6 +119,7 @@ impl Recorder {
             | Input::Drain(_)
             | Input::Leave
             | Input::Abandon
+            | Input::Rules(_)
             | Input::Tick => {}
         }
     }

@@ -3,7 +3,7 @@
 use gpusched_engine::Faults;
 use serde::{Deserialize, Serialize};
 
-/// What is to go wrong in the engine. Nothing does by default. What befalls an attempt follows from the seed, the job and
+/// What is to go wrong, most of it in the engine. Nothing does by default. What befalls an attempt follows from the seed, the job and
 /// the attempt alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +28,8 @@ pub struct FaultsConfig {
     pub crash_on_width: Option<u32>,
     /// Seconds by which the daemon's wall clock is off.
     pub wall_clock_offset_s: i64,
+    /// The daemon's driver hangs for good once somebody asks for a job.
+    pub driver_hangs: bool,
 }
 
 impl FaultsConfig {
@@ -42,12 +44,14 @@ impl FaultsConfig {
             hang_on,
             crash_on_width,
             wall_clock_offset_s,
+            driver_hangs,
         } = self;
         [oom_percent, squeeze_percent, crash_percent].into_iter().any(|percent| *percent > 0)
             || crash_on.is_some()
             || hang_on.is_some()
             || crash_on_width.is_some()
             || *wall_clock_offset_s != 0
+            || *driver_hangs
     }
 
     /// What the engine is told.

@@ -5,12 +5,14 @@ mod class;
 mod device_memory;
 mod engine;
 mod faults;
+mod reload;
 mod retry;
 mod storage;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
 pub use engine::EngineConfig;
 pub use faults::FaultsConfig;
+pub use reload::{Reload, reload};
 pub use retry::RetryConfig;
 pub use storage::{NotASize, RetentionConfig, Size, StorageConfig};
 
@@ -24,6 +26,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where the system's daemon looks for its configuration.
 pub const SYSTEM_CONFIG: &str = "/etc/gpusched/gpusched.toml";
+
+/// Where packages have the models that come with the daemon. Of two of one name the operator's counts.
+const SHIPPED_MODELS: &str = "/usr/share/gpusched/models";
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +125,7 @@ impl Default for Config {
         Self {
             socket: SYSTEM_SOCKET.into(),
             state_dir: "/var/lib/gpusched".into(),
-            models: vec!["/var/lib/gpusched/models".into()],
+            models: vec!["/var/lib/gpusched/models".into(), SHIPPED_MODELS.into()],
             stop_timeout_s: 30,
             reattach_grace_s: 30,
             policy: Policy::default(),
@@ -218,7 +223,7 @@ impl Config {
             socket: std::env::var_os("XDG_RUNTIME_DIR")
                 .map_or_else(|| SYSTEM_SOCKET.into(), |run| Path::new(&run).join("gpusched/gpusched.sock")),
             state_dir: below("XDG_STATE_HOME", ".local/state"),
-            models: vec![below("XDG_DATA_HOME", ".local/share").join("models")],
+            models: vec![below("XDG_DATA_HOME", ".local/share").join("models"), SHIPPED_MODELS.into()],
             ..Self::default()
         }
     }

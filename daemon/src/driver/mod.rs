@@ -8,13 +8,14 @@
 //! ```
 //!
 //! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
-//! ask, `submissions` how jobs come in and `results` how what they made is kept. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
+//! ask, `submissions` how jobs come in, `results` how what they made is kept and `service` what the service manager is told. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 
 mod effects;
 mod news;
 mod questions;
 mod results;
+mod service;
 mod submissions;
 
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use crate::server::Ask;
 use crate::supervisor::{Form, News};
 use crate::telemetry::preemption::Preemption;
 use results::Stored;
+pub use service::{Configuration, Service};
 use submissions::Underway;
 
 /// How long jobs that are told to leave get to come to a yield point when the daemon ends.
@@ -48,6 +50,8 @@ pub struct Channels {
     pub replies: mpsc::Receiver<JournalReply>,
     /// Orders to stop; a second one is impatient.
     pub stops: mpsc::Receiver<()>,
+    /// What becomes of orders to read the configuration anew.
+    pub configurations: mpsc::Receiver<Configuration>,
 }
 
 /// Why the daemon stopped before it was told to.
@@ -69,7 +73,10 @@ enum Happening {
     Engine(News),
     Journal(JournalReply),
     Stored(Stored),
+    Configuration(Configuration),
     Timer,
+    /// Nothing, for so long that the service manager wants to hear of it.
+    Idle,
     Stop,
     Died(&'static str),
 }
@@ -98,6 +105,7 @@ pub struct Driver {
     started: Instant,
     stop_timeout: Duration,
     stopping: Stopping,
+    service: Service,
 }
 
 /// What is known of the engine.
@@ -125,7 +133,7 @@ impl Driver {
         blobs: Arc<Blobs>,
         clock: Clock,
         lanes: Vec<String>,
-        stop_timeout: Duration,
+        service: Service,
     ) -> Self {
         Self {
             preemption: vec![Preemption::default(); scheduler.plan().classes().len()],
@@ -142,8 +150,9 @@ impl Driver {
             stored: mpsc::channel(64),
             holds: HashMap::new(),
             started: Instant::now(),
-            stop_timeout,
+            stop_timeout: service.stop_timeout(),
             stopping: Stopping::No,
+            service,
         }
     }
 
@@ -167,16 +176,20 @@ impl Driver {
     /// [`DriverError`].
     pub async fn run(mut self, mut channels: Channels) -> Result<(), DriverError> {
         while !self.has_stopped() {
-            let timer = self.next_timer();
+            let (timer, word) = (self.next_timer(), self.next_word());
             let happening = tokio::select! {
                 reply = channels.replies.recv() => reply.map_or(Happening::Died("journal"), Happening::Journal),
                 news = channels.events.recv() => news.map_or(Happening::Died("engine's supervisor"), Happening::Engine),
                 Some(stored) = self.stored.1.recv() => Happening::Stored(stored),
                 Some(ask) = channels.asks.recv() => Happening::Ask(ask),
                 Some(()) = channels.stops.recv() => Happening::Stop,
+                Some(news) = channels.configurations.recv() => Happening::Configuration(news),
                 () = sleep_until(timer), if timer.is_some() => Happening::Timer,
+                () = sleep_until(word), if word.is_some() => Happening::Idle,
             };
+            let moved = !matches!(happening, Happening::Idle);
             self.handle(happening)?;
+            self.turned(moved);
         }
         // The engine's lanes may be waiting to say something that nobody will hear. And sessions tell by it that what is not
         // answered from here on never will be, so it goes before what they wait for; after an error, too, since arguments are
@@ -192,6 +205,9 @@ impl Driver {
 
     fn handle(&mut self, happening: Happening) -> Result<(), DriverError> {
         match happening {
+            Happening::Ask(Ask::Submit { .. }) if self.service.hangs() => loop {
+                std::thread::park();
+            },
             Happening::Ask(ask) => self.answer(ask),
             Happening::Engine(news) => self.engine_news(news),
             Happening::Journal(JournalReply::Recorded(job)) => self.input(Input::Recorded(job)),
@@ -204,7 +220,9 @@ impl Driver {
             Happening::Journal(JournalReply::Storage(storage)) => self.storage = storage,
             Happening::Journal(JournalReply::Poisoned(why)) => return Err(DriverError::JournalPoisoned(why)),
             Happening::Stored(stored) => self.stored(stored)?,
+            Happening::Configuration(news) => self.configure(news),
             Happening::Timer => self.timer(),
+            Happening::Idle => {}
             Happening::Stop => self.stop(),
             Happening::Died(thread) => return Err(DriverError::ThreadDied(thread)),
         }
@@ -231,6 +249,7 @@ impl Driver {
             Stopping::No => {
                 tracing::info!("stopping: running jobs have {} s to finish", self.stop_timeout.as_secs());
                 self.stopping = Stopping::Draining(patience);
+                self.say_stopping();
                 self.input(Input::Leave);
             }
             Stopping::Draining(_) => self.abandon(),

@@ -240,6 +240,7 @@ pub enum Query {
 enum Message {
     Write(Box<Entry>),
     Ask(Query),
+    Retain(RetentionConfig),
 }
 
 /// What the journal held when it was opened.
@@ -313,6 +314,11 @@ impl Journal {
     /// Has something written.
     pub fn write(&self, entry: Entry) {
         self.send(Message::Write(Box::new(entry)));
+    }
+
+    /// Has other limits kept from here on to what is forgotten.
+    pub fn retain(&self, retention: RetentionConfig) {
+        self.send(Message::Retain(retention));
     }
 
     /// Asks something.

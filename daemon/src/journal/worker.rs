@@ -107,6 +107,10 @@ impl Worker {
             match message {
                 Message::Write(entry) => entries.push(*entry),
                 Message::Ask(query) => queries.push(query),
+                Message::Retain(retention) => {
+                    self.retention = retention;
+                    self.look_at = Instant::now();
+                }
             }
         }
         self.commit(entries)?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use gpusched_shared::frame::{Frame, MAX_REQUEST};
 use gpusched_shared::socket::split;
 use gpusched_shared::{Rejection, Response, Uid, codec};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::complaints::complain;
@@ -22,6 +23,17 @@ use super::{Ask, Context, session};
 
 /// How often to look whether the socket is still there.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Where clients connect. What waits for a connection does not block.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The socket.
+    pub listener: BlockingListener,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the file is the daemon's to make and to remove, and not that of who handed the socket over.
+    pub ours: bool,
+}
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +56,7 @@ pub enum BindError {
 ///
 /// # Errors
 /// [`BindError`].
-pub fn bind(path: &Path) -> Result<BlockingListener, BindError> {
+pub fn bind(path: &Path) -> Result<Endpoint, BindError> {
     if BlockingStream::connect(path).is_ok() {
         return Err(BindError::Taken(path.into()));
     }
@@ -61,12 +73,25 @@ pub fn bind(path: &Path) -> Result<BlockingListener, BindError> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         Ok(listener)
     };
-    listen().map_err(|source| BindError::Io { path: path.into(), source })
+    match listen() {
+        Ok(listener) => Ok(Endpoint { listener, path: path.into(), ours: true }),
+        Err(source) => Err(BindError::Io { path: path.into(), source }),
+    }
 }
 
-/// Accepts connections at `path` until the daemon is about to end; returns when all of them have ended too. A socket that
-/// somebody removes is made anew.
-pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context>, asks: mpsc::Sender<Ask>) {
+/// Accepts connections until the daemon is about to end; returns when all of them have ended too. Each works by the context
+/// that there is when it is made. A socket of ours that somebody removes is made anew, and `anew` told of it.
+///
+/// # Errors
+/// The listener cannot be waited for.
+pub async fn serve(
+    Endpoint { listener, path, ours }: Endpoint,
+    contexts: watch::Receiver<Arc<Context>>,
+    asks: mpsc::Sender<Ask>,
+    anew: impl Fn(BorrowedFd<'_>),
+) -> io::Result<()> {
+    let mut listener = UnixListener::from_std(listener)?;
+    let closing = Arc::clone(&contexts.borrow());
     let counts = Arc::new(Counts::default());
     let mut sessions = JoinSet::new();
     let mut look = tokio::time::interval(LOOK);
@@ -74,10 +99,11 @@ pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context
         let accepted = loop {
             tokio::select! {
                 accepted = listener.accept() => break Some(accepted),
-                () = context.closes() => break None,
-                _ = look.tick() => {
-                    if let Some(anew) = restore(path) {
-                        listener = anew;
+                () = closing.closes() => break None,
+                _ = look.tick(), if ours => {
+                    if let Some(restored) = restore(&path) {
+                        anew(restored.as_fd());
+                        listener = restored;
                     }
                 }
             }
@@ -93,6 +119,7 @@ pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context
                 continue;
             }
         };
+        let context = Arc::clone(&contexts.borrow());
         let peer = match Peer::of(&stream, context.own_uid) {
             Ok(peer) => peer,
             Err(e) => {
@@ -102,7 +129,7 @@ pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context
         };
         match counts.admit(peer.uid, &context) {
             Ok(place) => {
-                let (context, asks) = (Arc::clone(&context), asks.clone());
+                let asks = asks.clone();
                 sessions.spawn(async move {
                     session::run(stream, peer, SessionId(number), Arc::clone(&place.long), &context, asks).await;
                     drop(place);
@@ -112,6 +139,7 @@ pub async fn serve(mut listener: UnixListener, path: &Path, context: Arc<Context
         }
     }
     while sessions.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// The socket, if it was gone. Without it nobody new finds the daemon, though those who are connected stay so.
@@ -120,7 +148,7 @@ fn restore(path: &Path) -> Option<UnixListener> {
         return None;
     }
     let io = |source| BindError::Io { path: path.into(), source };
-    match bind(path).and_then(|listener| UnixListener::from_std(listener).map_err(io)) {
+    match bind(path).and_then(|endpoint| UnixListener::from_std(endpoint.listener).map_err(io)) {
         Ok(listener) => {
             tracing::warn!("the socket was gone; listening on {} again", path.display());
             Some(listener)

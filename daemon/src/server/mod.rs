@@ -7,7 +7,7 @@ mod peer;
 mod pictures;
 mod session;
 
-pub use listener::{BindError, bind, serve};
+pub use listener::{BindError, Endpoint, bind, serve};
 pub use peer::Peer;
 pub use session::greeting;
 
@@ -123,7 +123,7 @@ pub enum Ask {
 pub type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
 
 /// What every session needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// Bounds on clients.
     pub limits: Limits,

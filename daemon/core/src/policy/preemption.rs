@@ -76,6 +76,13 @@ impl Gate {
         }
     }
 
+    /// Keeps another share from here on.
+    pub fn keep_to(&mut self, rule: GateRule, now: Time) {
+        self.settle(now);
+        self.rule = rule;
+        self.budget_us = self.budget_us.min(window_us(rule));
+    }
+
     /// The engine is gone, and a fresh one's gates are open.
     pub fn reset(&mut self, now: Time) {
         self.settle(now);

@@ -19,6 +19,7 @@ mod reflecting;
 mod restore;
 mod retries;
 mod rounds;
+mod rules;
 mod shell;
 mod suspects;
 mod time_limits;

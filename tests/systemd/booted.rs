@@ -1,0 +1,128 @@
+//! The installed package in a systemd that has booted.
+
+use serde_json::Value;
+
+use crate::machine::Machine;
+use crate::until;
+
+/// Submits a job that takes a while, detached, as somebody in the machine.
+const SUBMIT: &str = "gpuctl submit txt2img 'a blue square' --steps 60 --size 128 --seed 3 --detach";
+
+/// All jobs there are and were, newest first.
+fn jobs(machine: &Machine) -> Vec<Value> {
+    serde_json::from_str(&machine.sh("gpuctl jobs --all --json")).expect("JSON")
+}
+
+#[test]
+fn a_client_starts_it_and_systemd_says_how_it_does() {
+    let Some(machine) = Machine::boot() else { return };
+    machine
+        .sh("useradd --create-home --groups gpusched ann; useradd --create-home ben; systemctl start gpusched.socket");
+    assert_eq!(machine.service("ActiveState"), "inactive");
+    assert_eq!(machine.sh("stat -c '%a %U %G' /run/gpusched/gpusched.sock").trim(), "660 root gpusched");
+    assert!(!machine.is_so("runuser -u ben -- gpuctl status"), "who is not of its group may not connect");
+
+    machine.sh(&format!("cd /home/ann; runuser -u ann -- {SUBMIT}"));
+    assert_eq!(machine.service("ActiveState"), "active");
+    machine.until("systemctl status gpusched.service | grep -q 'Status: \"1 running, 0 queued, heavy [1-9]'");
+    let status = machine.sh("systemctl status gpusched.service");
+    assert!(status.contains("TriggeredBy: ") && status.contains("gpusched.socket"), "{status}");
+    assert_eq!(machine.service("User"), "gpusched");
+
+    // Whose it is was seen through the socket, though the service has namespaces of its own.
+    let ann: u32 = machine.sh("id -u ann").trim().parse().expect("a number");
+    let uids: Vec<_> = jobs(&machine).iter().map(|job| job["uid"].clone()).collect();
+    assert_eq!(uids, [ann]);
+    machine.sh("cd /home/ann; runuser -u ann -- gpuctl submit txt2img 'a red circle' --steps 2 --size 64 -o made.png; test -s made.png");
+
+    machine.sh("systemctl stop gpusched.service");
+    assert_eq!((machine.service("ActiveState"), machine.service("Result")), ("inactive".into(), "success".into()));
+    machine.sh("test -S /run/gpusched/gpusched.sock; gpuctl jobs --all; systemctl is-active gpusched.service");
+    machine.sh("systemctl stop gpusched.socket gpusched.service; test ! -e /run/gpusched/gpusched.sock");
+    assert!(machine.journal().contains("stopped"), "{}", machine.journal());
+    assert!(machine.is_so("test -z \"$(systemctl --failed --no-legend 'gpusched*')\""));
+    // It is confined as it says, the engine too, with what the unit lets it do.
+    assert!(!machine.journal().contains("not confined as it should be"), "{}", machine.journal());
+}
+
+#[test]
+fn killed_it_is_back_with_its_jobs() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.sh("systemctl enable --now gpusched.service");
+    for _ in 0..3 {
+        machine.sh(SUBMIT);
+    }
+    machine.until("systemctl status gpusched.service | grep -q 'Status: \"1 running, 2 queued'");
+    let before = machine.service("MainPID");
+    // A client that connects while there is no daemon waits for the next one.
+    machine.sh("systemctl kill --kill-whom=main --signal=KILL gpusched.service; gpuctl status");
+    machine.until("test $(systemctl show --value --property=NRestarts gpusched.service) -ge 1");
+    machine.until("systemctl is-active gpusched.service");
+    assert_ne!(machine.service("MainPID"), before);
+    assert_eq!(jobs(&machine).len(), 3);
+    let done = |job: &Value| job["state"]["done"]["image"].is_object();
+    until("all of them are done", || jobs(&machine).iter().all(done));
+    machine.sh("systemctl stop gpusched.socket gpusched.service");
+}
+
+#[test]
+fn a_reload_takes_what_is_safe_and_complains_of_nonsense() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.sh("systemctl start gpusched.service");
+    let pid = machine.service("MainPID");
+    machine.sh("sed -i 's/^queued_per_uid = .*/queued_per_uid = 7/; s/^policy = .*/policy = \"fifo\"/' /etc/gpusched/gpusched.toml");
+    machine.sh("systemctl reload gpusched.service");
+    machine.until("journalctl -u gpusched.service | grep -q 'applied: limits.queued_per_uid'");
+    machine.until("journalctl -u gpusched.service | grep -q 'only when the daemon is started again: policy'");
+    machine.until("systemctl is-active gpusched.service");
+    machine.sh("echo 'nonsense = 1' | cat - /etc/gpusched/gpusched.toml >/tmp/toml; cat /tmp/toml >/etc/gpusched/gpusched.toml");
+    machine.sh("systemctl reload gpusched.service");
+    machine
+        .until("systemctl status gpusched.service | grep -q 'Status: .*the configuration was not taken: .*nonsense'");
+    machine.sh("sed -i '/^nonsense/d' /etc/gpusched/gpusched.toml; systemctl reload gpusched.service");
+    machine
+        .until("systemctl status gpusched.service | grep -q 'Status: \"0 running, 0 queued, heavy 0 %, light 0 %\"'");
+    assert_eq!(machine.service("MainPID"), pid, "it is the same daemon all the while");
+    machine.sh("gpuctl status");
+}
+
+#[test]
+fn a_daemon_that_does_not_get_on_is_started_again() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.drop_in("[Service]\nWatchdogSec=2s\n");
+    machine.sh("systemctl start gpusched.service");
+    machine.sh("systemctl kill --kill-whom=main --signal=STOP gpusched.service");
+    machine.until("journalctl -u gpusched.service | grep -q 'Watchdog timeout'");
+    machine.until("test $(systemctl show --value --property=NRestarts gpusched.service) -ge 1");
+    machine.drop_in("[Service]\nWatchdogSec=120s\n");
+    machine.sh("systemctl reset-failed 'gpusched*'; systemctl restart gpusched.service; gpuctl status");
+}
+
+#[test]
+fn sockets_for_metrics_come_up_before_the_daemon() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.sh("systemctl enable --now gpusched.service");
+    // What its unit's comment says: alone it is refused, for systemd hands over sockets when it starts the service.
+    assert!(!machine.is_so("systemctl start gpusched-metrics.socket"));
+    machine.sh("systemctl enable gpusched-metrics.socket; systemctl restart gpusched.service");
+    machine.sh("systemctl is-active gpusched-metrics.socket gpusched.socket gpusched.service; test -S /run/gpusched/metrics.sock");
+    machine.until("journalctl -u gpusched.service | grep -q metrics");
+    machine.sh("gpuctl status");
+}
+
+#[test]
+fn without_its_socket_unit_the_service_keeps_its_socket_over_a_crash() {
+    let Some(machine) = Machine::boot() else { return };
+    // An operator's own arrangement: the daemon makes the socket, in a directory that is its own.
+    let unit = "[Unit]\nRequires=\nAfter=\n[Service]\nWatchdogSec=120s\nRuntimeDirectory=gpusched\nRuntimeDirectoryPreserve=restart\n";
+    machine.sh("systemctl mask gpusched.socket");
+    machine.sh(
+        "sed -i '/^Requires=gpusched.socket/d; /^After=gpusched.socket/d' /usr/lib/systemd/system/gpusched.service",
+    );
+    machine.drop_in(unit);
+    machine.sh("systemctl start gpusched.service; gpuctl status");
+    machine.until("test $(systemctl show --value --property=NFileDescriptorStore gpusched.service) = 1");
+    machine.sh("systemctl kill --kill-whom=main --signal=KILL gpusched.service; gpuctl status");
+    machine.until("test $(systemctl show --value --property=NRestarts gpusched.service) = 1");
+    machine.sh("systemctl stop gpusched.service; test ! -e /run/gpusched/gpusched.sock");
+}
