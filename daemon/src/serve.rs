@@ -26,6 +26,9 @@ use crate::driver::{Channels, Driver, DriverError};
 use crate::journal::{Journal, JournalError, Settings};
 use crate::server::{self, BindError, Context};
 use crate::supervisor::{DeviceError, Form, FormError, Listener, News, take_device};
+use crate::telemetry::message::{Message, say};
+use crate::telemetry::metrics::page;
+use crate::telemetry::{self, Log, Observer};
 
 /// Happenings of each kind that may wait for the driver; whoever sends more waits.
 const QUEUE: usize = 256;
@@ -79,6 +82,10 @@ pub enum ServeError {
 /// What is there before the front is confined.
 struct Begun {
     listener: UnixListener,
+    /// Where metrics are asked for.
+    metrics: Vec<page::Listener>,
+    /// That of these sockets which is ours to remove.
+    metrics_socket: Option<PathBuf>,
     blobs: Arc<Blobs>,
     models: Vec<ModelInfo>,
     /// Gone before the engine, which waits as it goes until its events are taken or nobody is there to take them.
@@ -90,9 +97,11 @@ struct Begun {
 /// Runs the daemon until SIGTERM or SIGINT; a second one makes it hurry. Tells `$NOTIFY_SOCKET` when clients can connect.
 /// The calling thread stays confined; see [`confine`](mod@confine).
 ///
+/// What it logs goes to `log`, which gets its thread here.
+///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(config: &Config) -> Result<(), ServeError> {
+pub fn serve(config: &Config, log: &Log) -> Result<(), ServeError> {
     // Clients' pictures and the files that go back to them take descriptors.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -103,8 +112,10 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     for missing in confine(config) {
         tracing::warn!("the daemon is not confined as it should be: {missing}");
     }
+    // Confined as well. From here on nobody waits for the log.
+    telemetry::start(log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(run(config, begun));
+    let served = runtime.block_on(run(config, begun, log));
     // A reader stuck on a client's file must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -117,6 +128,7 @@ fn begin(config: &Config) -> Result<Begun, ServeError> {
     let lock = lock(&config.state_dir)?;
     // Before anything is begun that a failed start would leave half done. Clients wait in the backlog.
     let listener = server::bind(&config.socket)?;
+    let (metrics_socket, metrics) = bind_metrics(config).unzip();
     let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
     let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
     let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
@@ -130,16 +142,31 @@ fn begin(config: &Config) -> Result<Begun, ServeError> {
         faults: config.faults.faults(),
     };
     let (engine, models) = Form::start(setup, &config.engine, device, news)?;
-    Ok(Begun { listener, blobs, models, events, engine, _lock: lock })
+    say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
+    Ok(Begun {
+        listener,
+        metrics: metrics.into_iter().collect(),
+        metrics_socket,
+        blobs,
+        models,
+        events,
+        engine,
+        _lock: lock,
+    })
 }
 
-async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
+async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError> {
     // What comes first here goes last.
-    let Begun { _lock, engine, events, listener, blobs, models } = begun;
+    let Begun { _lock, engine, events, listener, metrics: asked_for_metrics, metrics_socket, blobs, models } = begun;
     let (reply, replies) = mpsc::channel(QUEUE);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
     let (power_durable, retention) = (config.power_durable(), config.retention.clone());
-    let settings = Settings { power_durable, retention, clock, vfs: None };
+    let mut plan = config.plan()?;
+    plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
+    let lanes = config.lanes().iter().map(|lane| (lane.class_index, lane.to_string())).collect();
+    let observer = Observer::new(&plan, lanes, log.clone());
+    let metrics = observer.metrics().clone();
+    let settings = Settings { power_durable, retention, clock, commits: Some(metrics.commits()), vfs: None };
     let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;
     if models.is_empty() {
         tracing::warn!(
@@ -152,16 +179,14 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
             tracing::warn!("class {} pins {name}, which is no model here", class.name);
         }
     }
-    let mut plan = config.plan()?;
-    plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
     let mut scheduler = Scheduler::new(plan, Catalog::new(models), recovered.next_id);
     scheduler.recall(&recovered.footprints);
     let stop_timeout = Duration::from_secs(config.stop_timeout_s);
-    let names = config.lanes().iter().map(ToString::to_string).collect();
-    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, names, stop_timeout);
+    let mut driver = Driver::new(scheduler, engine, journal, Arc::clone(&blobs), clock, observer, stop_timeout);
     driver.restore(recovered.unfinished);
 
     let (close, closing) = watch::channel(false);
+    let closing_metrics = closing.clone();
     let context = Arc::new(Context {
         limits: config.limits.clone(),
         blobs,
@@ -175,17 +200,47 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let socket = config.socket.clone();
     let accepting = tokio::spawn(async move { server::serve(listener, &socket, context, ask).await });
-    tracing::info!("listening on {}", config.socket.display());
+    let (take_down, readings) = mpsc::channel(QUEUE);
+    for listener in asked_for_metrics {
+        let page = page::serve(listener, metrics.clone(), take_down.clone(), closing_metrics.clone());
+        tokio::spawn(async move {
+            if let Err(e) = page.await {
+                tracing::warn!("metrics cannot be read: {e}");
+            }
+        });
+    }
+    drop(take_down);
+    say!(Message::DaemonStarted, "listening on {}", config.socket.display());
     // An error means nobody asked to be told, or nobody listens any more.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
-    let served = driver.run(Channels { asks, events, replies, stops }).await;
+    let served = driver.run(Channels { asks, events, replies, stops, readings }).await;
     // What has been answered still reaches those who asked.
     let _ = close.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(1), accepting).await;
     let _ = std::fs::remove_file(&config.socket);
-    tracing::info!("stopped");
+    if let Some(socket) = metrics_socket {
+        let _ = std::fs::remove_file(socket);
+    }
+    if served.is_ok() {
+        say!(Message::DaemonStopped, "stopped");
+    }
     Ok(served?)
+}
+
+/// The socket for metrics. Without it the daemon does all that it is for, so it starts also where there can be none.
+fn bind_metrics(config: &Config) -> Option<(PathBuf, page::Listener)> {
+    let path = config.metrics_socket()?;
+    let why = match server::bind(&path) {
+        Ok(listener) => return Some((path, page::Listener::Unix(listener))),
+        Err(BindError::Taken(_)) => "another daemon listens there".to_owned(),
+        Err(BindError::Io { source, .. }) => source.to_string(),
+    };
+    let at = path.display();
+    tracing::warn!(
+        "metrics cannot be read at {at}: {why}; choose another place with metrics.socket in the configuration"
+    );
+    None
 }
 
 /// Makes a directory that only this user may enter; missing parents get the usual mode.

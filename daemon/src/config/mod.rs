@@ -5,12 +5,14 @@ mod class;
 mod device_memory;
 mod engine;
 mod faults;
+mod metrics;
 mod retry;
 mod storage;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
 pub use engine::EngineConfig;
 pub use faults::FaultsConfig;
+pub use metrics::MetricsConfig;
 pub use retry::RetryConfig;
 pub use storage::{NotASize, RetentionConfig, Size, StorageConfig};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// The engine's process and how it is watched.
     pub engine: EngineConfig,
+    /// Where metrics can be read.
+    pub metrics: MetricsConfig,
     /// What is to go wrong on purpose; refused unless `--allow-faults` is given.
     #[serde(skip_serializing_if = "is_default")]
     pub faults: FaultsConfig,
@@ -127,6 +131,7 @@ impl Default for Config {
             limits: Limits::default(),
             retry: RetryConfig::default(),
             engine: EngineConfig::default(),
+            metrics: MetricsConfig::default(),
             faults: FaultsConfig::default(),
             storage: StorageConfig::default(),
             retention: RetentionConfig::default(),
@@ -282,6 +287,11 @@ impl Config {
         let sizes = self.classes.iter().map(|class| class.partition.bytes(device));
         let sum = sizes.fold(0_u64, u64::saturating_add);
         if sum > device { Err(ConfigError::Partitions { sum, device }) } else { Ok(()) }
+    }
+
+    /// The socket on which metrics can be read, if there is to be one.
+    pub fn metrics_socket(&self) -> Option<PathBuf> {
+        self.metrics.socket(&self.socket)
     }
 
     /// What the scheduler works by.
