@@ -109,11 +109,12 @@ pub fn serve(config: &Config, log: &Log) -> Result<(), ServeError> {
     confine::limit_all().map_err(ServeError::Limits)?;
     let begun = begin(config)?;
     // Of the threads only those of the engine, or those that keep it, are there by now; all others are confined with this.
-    for missing in confine(config) {
+    let missing = confine(config);
+    // From here on nobody waits for the log.
+    telemetry::start(log);
+    for missing in missing {
         tracing::warn!("the daemon is not confined as it should be: {missing}");
     }
-    // Confined as well. From here on nobody waits for the log.
-    telemetry::start(log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let served = runtime.block_on(run(config, begun, log));
     // A reader stuck on a client's file must not keep the daemon from ending.
@@ -142,7 +143,6 @@ fn begin(config: &Config) -> Result<Begun, ServeError> {
         faults: config.faults.faults(),
     };
     let (engine, models) = Form::start(setup, &config.engine, device, news)?;
-    say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
     Ok(Begun {
         listener,
         metrics: metrics.into_iter().collect(),
@@ -158,6 +158,7 @@ fn begin(config: &Config) -> Result<Begun, ServeError> {
 async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError> {
     // What comes first here goes last.
     let Begun { _lock, engine, events, listener, metrics: asked_for_metrics, metrics_socket, blobs, models } = begun;
+    say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
     let (reply, replies) = mpsc::channel(QUEUE);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
     let (power_durable, retention) = (config.power_durable(), config.retention.clone());

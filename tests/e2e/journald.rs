@@ -7,14 +7,14 @@ use gpusched_client::{JobId, txt2img, vqa};
 use gpusched_daemon::telemetry::message::Message;
 
 use crate::harness::daemon::{Daemon, Home, Setup};
-use crate::harness::journal::{Entry, Journald, Mailbox, Received, can_be_had, gpuschedd_with};
+use crate::harness::journal::{Entry, Journald, Received, can_be_had, gpuschedd_with};
 use crate::harness::{long, made, metrics, picture, quick, until_working};
 
 /// A daemon whose log goes to a journal that is read.
 fn start(setup: &Setup) -> (Daemon, Received) {
     let home = Home::new(setup);
     let directory = home.file("journal");
-    let journal = Mailbox::bind(&directory).read();
+    let journal = Received::bind(&directory);
     let command = gpuschedd_with(&directory, &home.file("gpusched.toml"));
     let daemon = home.start_as(command);
     journal.until(|entry| is(entry, Message::DaemonStarted));
@@ -75,7 +75,7 @@ fn a_job_s_story_is_under_its_number_and_tells_nothing_of_its_prompt() {
     let check = |question: &str, answer: &str| Check::new(question, answer);
     let checks = vec![check("is there a red circle?", "no")];
     let reflect = Reflect { rounds: Some(2), checks, strict: true, ..Reflect::default() };
-    let spec = txt2img("a red circle").seed(1).steps(2).size(64, 64).reflect(reflect);
+    let spec = txt2img("a red circle").seed(1).steps(20).reflect(reflect);
     let job = client.submit(spec, Vec::new(), false).expect("accepted");
     client.wait(job).expect("waited for");
     let told = story(&journal, job, Message::JobFailed);
@@ -95,12 +95,16 @@ fn a_job_s_story_is_under_its_number_and_tells_nothing_of_its_prompt() {
     let all: Vec<_> = all.chain([(Some(Message::JobFailed), "")]).collect();
     assert_eq!(said, all, "{told:#?}");
 
-    // Light work that heavy work makes way for, and an end before its time.
+    // Light work that heavy work makes way for, which it does not if that is over too soon; and an end before its time.
     let heavy = client.submit(long(), Vec::new(), false).expect("accepted");
     until_working(&client, heavy);
-    let question = vqa("what color is the shape?");
-    let light = client.submit(question, vec![picture::red_circle_file()], false).expect("accepted");
-    client.wait(light).expect("waited for");
+    let (id, question) = (heavy.to_string(), || vqa("what color is the shape?"));
+    let of_heavy = |entry: &Entry, message| field(entry, "JOB_ID") == id && is(entry, message);
+    while !journal.all().iter().any(|entry| of_heavy(entry, Message::JobParked)) {
+        let light = client.submit(question(), vec![picture::red_circle_file()], false).expect("accepted");
+        client.wait(light).expect("waited for");
+    }
+    journal.until(|entry| of_heavy(entry, Message::JobResumed));
     client.cancel(heavy).expect("cancelled");
     let told = story(&journal, heavy, Message::JobCancelled);
     let messages: BTreeSet<_> = told.iter().filter_map(message).map(Message::id).collect();
@@ -148,12 +152,8 @@ fn a_journal_that_nobody_reads_holds_up_nothing() {
     if !can_be_had() {
         return;
     }
-    let home = Home::new(&Setup::default());
-    let directory = home.file("journal");
-    // The daemon's first words still fit; then it is full.
-    let mailbox = Mailbox::bind(&directory);
-    let command = gpuschedd_with(&directory, &home.file("gpusched.toml"));
-    let daemon = home.start_as(command);
+    let (daemon, journal) = start(&Setup::default());
+    journal.pause(true);
     let client = daemon.client();
     client.pause("heavy").expect("paused");
     let waits = client.submit(quick(), Vec::new(), false).expect("accepted");
@@ -172,7 +172,11 @@ fn a_journal_that_nobody_reads_holds_up_nothing() {
     client.resume("heavy").expect("resumed");
     made(&client, waits);
 
-    let journal = mailbox.read();
+    // An engine is started as well, though it has a log, too.
+    nix::sys::signal::kill(daemon.engine(), nix::sys::signal::Signal::SIGKILL).expect("it lives");
+    made(&client, client.submit(quick(), Vec::new(), false).expect("accepted"));
+
+    journal.pause(false);
     let told = journal.until(|entry| is(entry, Message::LinesDropped));
     assert!(field(&told, "LINES").parse::<u64>().expect("a number") >= 100, "{told:?}");
     assert_eq!(field(&told, "PRIORITY"), "4");

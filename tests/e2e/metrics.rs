@@ -50,16 +50,18 @@ fn what_happens_is_counted() {
     let heavy = client.submit(long(), Vec::new(), false).expect("accepted");
     until_working(&client, heavy);
     let waits = client.submit(quick(), Vec::new(), false).expect("accepted");
-    let question = vqa("what color is the shape?");
-    let light = client.submit(question, vec![picture::red_circle_file()], false).expect("accepted");
-    client.wait(light).expect("waited for");
     let during = metrics::read(&socket);
     assert_eq!(during.value(r#"gpusched_jobs_running{class="heavy"}"#), 1.0);
     assert_eq!(during.value(r#"gpusched_queue_depth{class="heavy"}"#), 1.0);
     let later = metrics::read(&socket);
     let lane = r#"gpusched_lane_busy_seconds_total{class="heavy",lane="heavy-0"}"#;
     assert!(later.value(lane) > during.value(lane), "time is counted while it passes");
-    assert!(later.value(r#"gpusched_parked_seconds_total{class="heavy"}"#) > 0.0, "it made way");
+    // It makes way for light work, unless that is over too soon.
+    while metrics::read(&socket).value(r#"gpusched_parked_seconds_total{class="heavy"}"#) == 0.0 {
+        let question = vqa("what color is the shape?");
+        let light = client.submit(question, vec![picture::red_circle_file()], false).expect("accepted");
+        client.wait(light).expect("waited for");
+    }
     client.cancel(heavy).expect("cancelled");
     client.wait(heavy).expect("waited for");
     made(&client, waits);

@@ -83,10 +83,11 @@ pub fn run(link: OwnedFd, confined: impl FnOnce()) -> Result<(), ChildError> {
 
 fn begin(setup: &Setup, reports: &Arc<Writer>, confined: impl FnOnce()) -> Result<Engine, ChildError> {
     // Before there are threads: it holds for those that are started afterwards.
-    for missing in confine(&setup.models)? {
+    let missing = confine(&setup.models)?;
+    confined();
+    for missing in missing {
         tracing::warn!("the engine is not confined as it should be: {missing}");
     }
-    confined();
     let reports = Arc::clone(reports);
     let sink: Sink = Arc::new(move |event| {
         // Nobody listens any more.

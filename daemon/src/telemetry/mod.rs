@@ -11,6 +11,7 @@ mod story;
 
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::str::FromStr;
 
 use nix::sys::stat::fstat;
@@ -29,6 +30,9 @@ pub const LOG_ENV: &str = "GPUSCHED_LOG";
 
 /// Environment variable that sets how: see [`Format`]. Without effect where the log goes to the journal.
 pub const FORMAT_ENV: &str = "GPUSCHED_LOG_FORMAT";
+
+/// Where the journal listens.
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// How the log is written where it does not go to the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,7 +86,8 @@ pub fn start(log: &Log) {
 /// The log to the journal, if that is where standard error goes and it listens. The socket is there from here on, and takes
 /// no opening later.
 fn journal(most: LevelFilter) -> Option<Log> {
-    let layer = is_journal(std::io::stderr()).then(|| tracing_journald::layer().ok()).flatten()?;
+    let is_open = is_journal(std::io::stderr()) && takes_entries();
+    let layer = is_open.then(|| tracing_journald::layer().ok()).flatten()?;
     // Names of fields as they are, so that `journalctl JOB_ID=7` finds a job's story; and levels as everybody has them.
     let levels = PriorityMappings {
         info: Priority::Informational,
@@ -109,6 +114,13 @@ fn standard_error(format: Format, most: LevelFilter) -> Log {
             Log::new(Dispatch::new(registry.with(json)), true)
         }
     }
+}
+
+/// Whether the journal takes an entry right now: the layer begins with an empty one, and would wait for as long as it does not.
+/// An engine that is started again must not.
+fn takes_entries() -> bool {
+    let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    socket.and_then(|socket| socket.send_to(&[], JOURNAL)).is_ok()
 }
 
 /// True if this very stream goes to the journal: systemd names its device and inode, and processes further down inherit the

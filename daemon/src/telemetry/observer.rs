@@ -141,7 +141,9 @@ impl Observer {
     /// This came out of the scheduler, and is about to be carried out.
     pub fn follows(&mut self, effect: &Effect, now: Time) {
         match effect {
-            Effect::Record(record) => drop(self.begin(record)),
+            Effect::Record(record) => {
+                self.begin(record);
+            }
             Effect::Reject(_, rejection) => self.metrics.refused(rejection),
             Effect::Launch { job, attempt, lane, flush, .. } => {
                 let name = self.lane(*lane).to_owned();

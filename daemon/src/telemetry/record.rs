@@ -60,9 +60,9 @@ impl Record {
             self.values.iter().map(|(field, owned)| (field, owned.value())).collect();
         // The set must have a length that is known; what is empty in it is passed over.
         let Some((first, _)) = written.first() else { return };
-        let mut values: [(&Field, Option<&dyn Value>); FIELDS] = [(first, None); FIELDS];
+        let mut values: [(&Field, Option<&dyn Value>); FIELDS] = [(*first, None); FIELDS];
         for (slot, (field, value)) in values.iter_mut().zip(&written) {
-            *slot = (field, Some(value.as_ref()));
+            *slot = (*field, Some(value.as_ref()));
         }
         to.event(&Event::new(self.metadata, &self.metadata.fields().value_set(&values)));
     }

@@ -139,3 +139,29 @@ pub(super) fn ending(outcome: &Outcome) -> (Message, &'static str, String) {
     };
     (message, word(outcome), why)
 }
+
+#[cfg(test)]
+mod tests {
+    use gpusched_shared::TimeLimit;
+
+    use super::*;
+
+    #[test]
+    fn of_a_failure_all_is_told_but_what_was_asked() {
+        let failed = |kind| ending(&Outcome::Failed { kind, message: "is there a secret?".to_owned() });
+        for kind in [FailureKind::Input, FailureKind::ChecksFailed] {
+            let (message, word, why) = failed(kind);
+            assert_eq!((message, word), (Message::JobFailed, "failed"));
+            assert!(!why.contains("secret") && why.len() > 2, "{why}");
+        }
+        let (message, word, why) = failed(FailureKind::Quarantined { deaths: 2 });
+        assert_eq!(
+            (message, word, why.as_str()),
+            (Message::JobQuarantined, "quarantined", ": the engine died of it 2 times")
+        );
+        assert_eq!(failed(FailureKind::Model), (Message::JobFailed, "failed", ": is there a secret?".to_owned()));
+        let late = ending(&Outcome::Expired { limit: TimeLimit::Deadline });
+        assert_eq!(late, (Message::JobExpired, "expired", ": its deadline was over".to_owned()));
+        assert_eq!(ending(&Outcome::Cancelled), (Message::JobCancelled, "cancelled", String::new()));
+    }
+}

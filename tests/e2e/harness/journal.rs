@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::daemon::{PATIENCE, gpuschedd};
@@ -61,58 +61,67 @@ pub(crate) fn gpuschedd_with(journal: &Path, config: &Path) -> Command {
 /// The fields of an entry; of a field that is there more than once, the last.
 pub(crate) type Entry = BTreeMap<String, String>;
 
-/// A socket for the journal. What is sent there waits until somebody reads it, and that is not much.
-#[derive(Debug)]
-pub(crate) struct Mailbox(UnixDatagram);
+/// What has reached the journal so far.
+#[derive(Debug, Default)]
+struct State {
+    entries: Vec<Entry>,
+    paused: bool,
+}
 
-impl Mailbox {
-    /// In a directory, under the name that the journal's has.
+/// A socket for the journal, and what has been sent there.
+#[derive(Debug, Clone)]
+pub(crate) struct Received(Arc<(Mutex<State>, Condvar)>);
+
+impl Received {
+    /// In a directory, under the name that the journal's has. Somebody reads there.
     pub(crate) fn bind(directory: &Path) -> Self {
         fs::create_dir(directory).expect("a directory");
-        Self(UnixDatagram::bind(directory.join("socket")).expect("a socket"))
-    }
-
-    /// Reads all that comes, from now on.
-    pub(crate) fn read(self) -> Received {
-        let received = Received(Arc::default());
-        let shared = Arc::clone(&received.0);
+        let socket = UnixDatagram::bind(directory.join("socket")).expect("a socket");
+        let received = Self(Arc::default());
+        let reader = received.clone();
         std::thread::spawn(move || {
             let mut bytes = vec![0; 1 << 20];
-            while let Ok(length) = self.0.recv(&mut bytes) {
+            while let Ok(length) = socket.recv(&mut bytes) {
+                let mut state = reader.lock();
                 // Who connects says nothing at first.
                 if length > 0 {
-                    let entry = parse(&bytes[..length]);
-                    shared.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-                    shared.1.notify_all();
+                    state.entries.push(parse(&bytes[..length]));
+                    reader.0.1.notify_all();
                 }
+                drop(reader.0.1.wait_while(state, |state| state.paused).unwrap_or_else(PoisonError::into_inner));
             }
         });
         received
     }
-}
 
-/// What has reached the journal so far.
-#[derive(Debug, Clone)]
-pub(crate) struct Received(Arc<(Mutex<Vec<Entry>>, Condvar)>);
+    /// Has nothing read any more but for one entry, or everything again. What is sent meanwhile waits in the socket, and that
+    /// is not much.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.0.1.notify_all();
+    }
 
-impl Received {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until an entry is as wanted; that one.
     pub(crate) fn until(&self, wanted: impl Fn(&Entry) -> bool) -> Entry {
         let end = Instant::now() + PATIENCE;
-        let mut entries = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         loop {
-            if let Some(found) = entries.iter().find(|entry| wanted(entry)) {
+            if let Some(found) = state.entries.iter().find(|entry| wanted(entry)) {
                 return found.clone();
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(left > Duration::ZERO, "no such entry in {entries:#?}");
-            entries = self.0.1.wait_timeout(entries, left).unwrap_or_else(PoisonError::into_inner).0;
+            assert!(left > Duration::ZERO, "no such entry in {state:#?}");
+            state = self.0.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// All of it.
     pub(crate) fn all(&self) -> Vec<Entry> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().entries.clone()
     }
 }
 

@@ -8,7 +8,7 @@ pub mod page;
 
 use std::sync::Arc;
 
-use gpusched_shared::{Outcome, Reflection, Rejection, StatusView, Verdict};
+use gpusched_shared::{FailureKind, Outcome, Reflection, Rejection, StatusView, Verdict};
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
@@ -142,12 +142,8 @@ fn signed(bytes: u64) -> i64 {
 
 /// How a job ended, in one word; what was quarantined is told apart from what failed otherwise.
 pub fn word(outcome: &Outcome) -> &'static str {
-    use gpusched_shared::FailureKind as Kind;
-    match outcome {
-        Outcome::Failed { kind: Kind::Quarantined { .. }, .. } => "quarantined",
-        Outcome::Failed { .. } | Outcome::Image { .. } | Outcome::Answers(_) => outcome.word(),
-        Outcome::Cancelled | Outcome::Expired { .. } => outcome.word(),
-    }
+    let is_quarantined = matches!(outcome, Outcome::Failed { kind: FailureKind::Quarantined { .. }, .. });
+    if is_quarantined { "quarantined" } else { outcome.word() }
 }
 
 /// Why a submission was refused, in one word.

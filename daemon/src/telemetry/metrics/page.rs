@@ -110,7 +110,7 @@ pub async fn serve(
                 let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
                 Ok::<_, io::Error>((listener.accept().await?, place))
             } => accepted,
-            _ = closing.wait_for(|closing| *closing) => return Ok(()),
+            () = closes(&mut closing) => return Ok(()),
         };
         let (mut stream, place) = match accepted {
             Ok(accepted) => accepted,
@@ -131,6 +131,11 @@ pub async fn serve(
     }
 }
 
+/// Waits for the end, which is also when nobody is left to say it.
+async fn closes(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
 async fn talk(
     stream: &mut (impl Stream + ?Sized),
     metrics: &Metrics,
@@ -142,9 +147,10 @@ async fn talk(
         Ok(_) => {
             let (done, taken_down) = oneshot::channel();
             let asked = take_down.send(done).await.is_ok();
-            match asked && taken_down.await.is_ok() {
-                true => ("200 OK", metrics.text()),
-                false => ("503 Service Unavailable", "the daemon is about to end\n".to_owned()),
+            if asked && taken_down.await.is_ok() {
+                ("200 OK", metrics.text())
+            } else {
+                ("503 Service Unavailable", "the daemon is about to end\n".to_owned())
             }
         }
         Err(status) => (status, format!("{status}: there is GET /metrics here, and nothing else\n")),
