@@ -213,7 +213,8 @@ fn the_real_journal_finds_a_job_s_story() {
     let by_id = format!("MESSAGE_ID={}", Message::JobDone.id());
     let printed = journald.until(&[&by_id, "-o", "cat"], |text| (!text.is_empty()).then(|| text.to_owned()));
     assert_eq!(printed.trim(), format!("job {job} is done"));
-    daemon.stop();
+    // The journal is kept in its directory.
+    let _home = daemon.stop();
     let stopped = format!("MESSAGE_ID={}", Message::DaemonStopped.id());
     journald.until(&[&stopped, "-o", "cat"], |text| (text.trim() == "stopped").then_some(()));
 }
