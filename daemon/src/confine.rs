@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | read what any process reads of the system | Landlock |
 //! | keep files below the state directory | Landlock |
-//! | make and remove the socket in its directory | Landlock |
+//! | make and remove the sockets, for clients and for metrics, in their directories | Landlock |
 //! | have Unix sockets: clients, the log, the service manager | seccomp |
 //! | signal other processes, to end an engine | |
 //!
@@ -53,8 +53,12 @@ pub fn limit_all() -> io::Result<()> {
 #[must_use]
 pub fn confine(config: &Config) -> Vec<String> {
     let here = Path::new(".");
-    let of_socket = config.socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(here);
+    let directory =
+        |socket: &Path| socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(here).to_owned();
     let mut files: Vec<_> = reachable(&config.state_dir, LINKED).into_iter().map(|path| (path, May::Keep)).collect();
-    files.push((of_socket.to_owned(), May::Listen));
+    files.push((directory(&config.socket), May::Listen));
+    // One that could not be had has no directory either.
+    let of_metrics = config.metrics_socket().map(|socket| directory(&socket)).filter(|directory| directory.exists());
+    files.extend(of_metrics.map(|directory| (directory, May::Listen)));
     Sandbox { files, others: Others::Local }.enter()
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -17,6 +18,9 @@ use gpusched_sim::cli::{PlanArgs, SimulateArgs};
 /// Counts what each memory partition holds.
 #[global_allocator]
 static ALLOCATOR: gpusched_engine::Allocator = gpusched_engine::Allocator;
+
+/// How long whoever reads the log may take to take the rest of it when the process ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Owns the GPU of this machine and runs image and question jobs of local processes on it.
 #[derive(Debug, Parser)]
@@ -110,9 +114,11 @@ fn explain(error: &anyhow::Error) -> String {
 
 /// Standard input as the link: so it needs no descriptor that something else could have inherited.
 fn engine() -> anyhow::Result<()> {
-    telemetry::init();
+    let log = telemetry::init()?;
     let link = std::io::stdin().as_fd().try_clone_to_owned().context("there is no standard input")?;
-    Ok(gpusched_engine::child::run(link)?)
+    let ended = gpusched_engine::child::run(link, || telemetry::start(&log));
+    log.flush(LAST_WORDS);
+    Ok(ended?)
 }
 
 fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -124,9 +130,11 @@ fn run(args: ServeArgs) -> anyhow::Result<()> {
         print!("{}", toml::to_string(&config).context("cannot write the configuration down")?);
         return Ok(());
     }
-    telemetry::init();
+    let log = telemetry::init()?;
     let reread = move || configuration(args.clone()).map_err(|e| explain(&e));
-    Ok(serve::serve(&config, Box::new(reread), inherited)?)
+    let served = serve::serve(&config, &log, Box::new(reread), inherited);
+    log.flush(LAST_WORDS);
+    Ok(served?)
 }
 
 fn journal(args: &JournalArgs) -> anyhow::Result<()> {

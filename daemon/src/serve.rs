@@ -26,6 +26,9 @@ use crate::server::{self, BindError, Context, Endpoint};
 use crate::signals::{self, Reread, Rereading, Signals};
 use crate::supervisor::{DeviceError, Form, FormError, Listener, News, take_device};
 use crate::systemd::{Control, Inherited, Listening, Manager, Origin};
+use crate::telemetry::message::{Message, say};
+use crate::telemetry::metrics::page;
+use crate::telemetry::{self, Log, Observer};
 
 /// Happenings of each kind that may wait for the driver; whoever sends more waits.
 const QUEUE: usize = 256;
@@ -79,7 +82,10 @@ pub enum ServeError {
 /// What is there before the front is confined.
 struct Begun {
     endpoint: Endpoint,
-    metrics: Vec<Listening>,
+    /// Where metrics are asked for.
+    metrics: Vec<page::Listener>,
+    /// That of these sockets which is ours to remove.
+    metrics_socket: Option<PathBuf>,
     watchdog: Option<Duration>,
     reread: Rereading,
     blobs: Arc<Blobs>,
@@ -94,9 +100,11 @@ struct Begun {
 /// is not the end of the terminal that it runs in. `inherited` is what systemd has handed over, which is told how the daemon
 /// does; see [`systemd`](crate::systemd). The calling thread stays confined; see [`confine`](mod@confine).
 ///
+/// What it logs goes to `log`, which gets its thread here.
+///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(config: &Config, reread: Reread, inherited: Inherited) -> Result<(), ServeError> {
+pub fn serve(config: &Config, log: &Log, reread: Reread, inherited: Inherited) -> Result<(), ServeError> {
     // Clients' pictures and the files that go back to them take descriptors.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
@@ -108,11 +116,14 @@ pub fn serve(config: &Config, reread: Reread, inherited: Inherited) -> Result<()
     let begun = begin(config, reread, inherited)?;
     // Of the threads only those of the engine, or those that keep it, and the one that reads the configuration anew are there
     // by now; all others are confined with this.
-    for missing in confine(config) {
+    let missing = confine(config);
+    // From here on nobody waits for the log.
+    telemetry::start(log);
+    for missing in missing {
         tracing::warn!("the daemon is not confined as it should be: {missing}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(run(config, begun));
+    let served = runtime.block_on(run(config, begun, log));
     // A reader stuck on a client's file must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -131,6 +142,11 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
         }
         Some(Control { origin: Origin::Store, .. }) | None => server::bind(&config.socket)?,
     };
+    let mut metrics: Vec<_> = inherited.metrics.into_iter().map(page_listener).collect();
+    // A path that was handed over takes the place of our own.
+    let handed_over = metrics.iter().any(|listener| matches!(listener, page::Listener::Unix(_)));
+    let (metrics_socket, own) = if handed_over { None } else { bind_metrics(config) }.unzip();
+    metrics.extend(own);
     let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
     let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
     let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
@@ -145,24 +161,24 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
     };
     let (engine, models) = Form::start(setup, &config.engine, device, news)?;
     let reread = Rereading::start(reread)?;
-    let (metrics, watchdog) = (inherited.metrics, inherited.watchdog);
-    Ok(Begun { endpoint, metrics, watchdog, reread, blobs, models, events, engine, _lock: lock })
+    let watchdog = inherited.watchdog;
+    Ok(Begun { endpoint, metrics, metrics_socket, watchdog, reread, blobs, models, events, engine, _lock: lock })
 }
 
-async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
+async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError> {
     // What comes first here goes last.
-    let Begun { _lock, engine, events, endpoint, metrics, watchdog, reread, blobs, models } = begun;
-    // Here they will be served. What nobody reads from is closed, so that those who connect are told.
-    if !metrics.is_empty() {
-        tracing::warn!(
-            "a socket for metrics was handed over, and there are none yet; take gpusched-metrics.socket down"
-        );
-    }
-    drop(metrics);
+    let Begun { _lock, engine, events, endpoint, metrics: asked_for_metrics, metrics_socket, .. } = begun;
+    let (watchdog, reread, blobs, models) = (begun.watchdog, begun.reread, begun.blobs, begun.models);
+    say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
     let (reply, replies) = mpsc::channel(QUEUE);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
     let (power_durable, retention) = (config.power_durable(), config.retention.clone());
-    let settings = Settings { power_durable, retention, clock, vfs: None };
+    let mut plan = config.plan()?;
+    plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
+    let lanes = config.lanes().iter().map(|lane| (lane.class_index, lane.to_string())).collect();
+    let observer = Observer::new(&plan, lanes, log.clone());
+    let metrics = observer.metrics().clone();
+    let settings = Settings { power_durable, retention, clock, commits: Some(metrics.commits()), vfs: None };
     let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;
     if models.is_empty() {
         tracing::warn!(
@@ -175,11 +191,10 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
             tracing::warn!("class {} pins {name}, which is no model here", class.name);
         }
     }
-    let mut plan = config.plan()?;
-    plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
     let mut scheduler = Scheduler::new(plan, Catalog::new(models), recovered.next_id);
     scheduler.recall(&recovered.footprints);
     let (close, closing) = watch::channel(false);
+    let closing_metrics = closing.clone();
     let context = Arc::new(Context {
         limits: config.limits.clone(),
         blobs: Arc::clone(&blobs),
@@ -190,15 +205,25 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     });
     let (contexts, of_connections) = watch::channel(context);
     let manager = Manager::find()?;
-    let names = config.lanes().iter().map(ToString::to_string).collect();
     let service = Service::new(manager.clone(), watchdog, config.clone(), contexts);
-    let mut driver = Driver::new(scheduler, engine, journal, blobs, clock, names, service);
+    let mut driver = Driver::new(scheduler, engine, journal, blobs, clock, observer, service);
     driver.restore(recovered.unfinished);
 
     let (ask, asks) = mpsc::channel(QUEUE);
     let Signals { stops, configurations } = signals::listen(reread)?;
+    let (take_down, readings) = mpsc::channel(QUEUE);
+    for listener in asked_for_metrics {
+        let page = page::serve(listener, metrics.clone(), take_down.clone(), closing_metrics.clone());
+        tokio::spawn(async move {
+            if let Err(e) = page.await {
+                tracing::warn!("metrics cannot be read: {e}");
+            }
+        });
+    }
+    drop(take_down);
     let (socket, ours) = (endpoint.path.clone(), endpoint.ours);
-    tracing::info!("listening on {}{}", socket.display(), if ours { "" } else { ", which systemd keeps" });
+    let kept = if ours { "" } else { ", which systemd keeps" };
+    say!(Message::DaemonStarted, "listening on {}{kept}", socket.display());
     driver.ready();
     let store = manager.filter(|_| ours);
     if let Some(manager) = &store {
@@ -210,18 +235,42 @@ async fn run(config: &Config, begun: Begun) -> Result<(), ServeError> {
     };
     let accepting = tokio::spawn(server::serve(endpoint, of_connections, ask, anew));
 
-    let served = driver.run(Channels { asks, events, replies, stops, configurations }).await;
+    let served = driver.run(Channels { asks, events, replies, stops, configurations, readings }).await;
     // What has been answered still reaches those who asked.
     let _ = close.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(1), accepting).await;
-    if ours {
-        let _ = std::fs::remove_file(&socket);
+    for socket in metrics_socket.iter().chain(ours.then_some(&socket)) {
+        let _ = std::fs::remove_file(socket);
     }
     if let Some(manager) = &store {
         manager.unstore();
     }
-    tracing::info!("stopped");
+    if served.is_ok() {
+        say!(Message::DaemonStopped, "stopped");
+    }
     Ok(served?)
+}
+
+fn page_listener(listening: Listening) -> page::Listener {
+    match listening {
+        Listening::Unix(listener) => page::Listener::Unix(listener),
+        Listening::Tcp(listener) => page::Listener::Tcp(listener),
+    }
+}
+
+/// The socket for metrics. Without it the daemon does all that it is for, so it starts also where there can be none.
+fn bind_metrics(config: &Config) -> Option<(PathBuf, page::Listener)> {
+    let path = config.metrics_socket()?;
+    let why = match server::bind(&path) {
+        Ok(endpoint) => return Some((path, page::Listener::Unix(endpoint.listener))),
+        Err(BindError::Taken(_)) => "another daemon listens there".to_owned(),
+        Err(BindError::Io { source, .. }) => source.to_string(),
+    };
+    let at = path.display();
+    tracing::warn!(
+        "metrics cannot be read at {at}: {why}; choose another place with metrics.socket in the configuration"
+    );
+    None
 }
 
 /// Makes a directory that only this user may enter; missing parents get the usual mode.

@@ -53,6 +53,7 @@ impl Station {
             // What has just ended is spared, so whoever wants something forgotten lives an hour later.
             clock: Clock::new(if max_jobs > 0 { 3_600_000 } else { 0 }),
             vfs: tape.map(vfs::register),
+            ..Settings::default()
         };
         let (sender, replies) = mpsc::channel(256);
         let opened = Journal::open(&settings, Arc::clone(&blobs), sender);

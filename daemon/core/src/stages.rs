@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use gpusched_shared::{
-    FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Update, Usage,
+    Checked, FailureKind, JobId, JobSpec, JobState, Outcome, Phase, ReflectEnd, Reflection, RoundImage, Update, Usage,
+    Verdict,
 };
 
 use crate::effect::{BootTime, Effect, JobRecord, Picture};
@@ -290,6 +291,16 @@ impl Scheduler {
         stage.queue_until = parent.queue_until.take();
         self.timers.clear(stage.queue_until, Timer::QueueTimeout(part.of));
         true
+    }
+
+    /// How a check of a live job's picture came out, or of what it was about to become; `None` while it has not been made.
+    pub fn checked(&self, part: Part) -> Option<&Checked> {
+        self.jobs.get(&part.of)?.program.as_ref()?.program.checked(part.round, part.role)
+    }
+
+    /// What followed from a round of a live job, and its score, 0 to 1; `None` while that is open.
+    pub fn verdict(&self, job: JobId, round: u8) -> Option<(Verdict, f32)> {
+        self.jobs.get(&job)?.program.as_ref()?.program.verdict(round)
     }
 
     /// The job that a client knows of: itself, or the one whose stage it is.

@@ -40,9 +40,11 @@ pub enum ChildError {
 /// Is the engine, at the other end of `link` from the front. Ends the process at once when the link is closed, whatever
 /// runs: the front will run it again.
 ///
+/// `confined` is called once, when it has dropped what it has no need of: what needs a thread starts it then.
+///
 /// # Errors
 /// [`ChildError`], if it could not begin, or what the front says makes no sense.
-pub fn run(link: OwnedFd) -> Result<(), ChildError> {
+pub fn run(link: OwnedFd, confined: impl FnOnce()) -> Result<(), ChildError> {
     withstand_signals();
     // Should the front die in between, the link is closed, which is seen below.
     set_parent_process_death_signal(Some(Sent::KILL)).map_err(|e| ChildError::Process(e.into()))?;
@@ -56,7 +58,7 @@ pub fn run(link: OwnedFd) -> Result<(), ChildError> {
     std::mem::forget(lock);
     let models = models.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect();
     let setup = Setup { lanes, partitions, models, faults };
-    let engine = match begin(&setup, &reports) {
+    let engine = match begin(&setup, &reports, confined) {
         Ok(engine) => Arc::new(engine),
         Err(e) => {
             send_report(&reports, Report::Failed(e.to_string()))?;
@@ -79,9 +81,11 @@ pub fn run(link: OwnedFd) -> Result<(), ChildError> {
     }
 }
 
-fn begin(setup: &Setup, reports: &Arc<Writer>) -> Result<Engine, ChildError> {
+fn begin(setup: &Setup, reports: &Arc<Writer>, confined: impl FnOnce()) -> Result<Engine, ChildError> {
     // Before there are threads: it holds for those that are started afterwards.
-    for missing in confine(&setup.models)? {
+    let missing = confine(&setup.models)?;
+    confined();
+    for missing in missing {
         tracing::warn!("the engine is not confined as it should be: {missing}");
     }
     let reports = Arc::clone(reports);

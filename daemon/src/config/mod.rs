@@ -5,6 +5,7 @@ mod class;
 mod device_memory;
 mod engine;
 mod faults;
+mod metrics;
 mod reload;
 mod retry;
 mod storage;
@@ -12,6 +13,7 @@ mod storage;
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
 pub use engine::EngineConfig;
 pub use faults::FaultsConfig;
+pub use metrics::MetricsConfig;
 pub use reload::{Reload, reload};
 pub use retry::RetryConfig;
 pub use storage::{NotASize, RetentionConfig, Size, StorageConfig};
@@ -52,6 +54,8 @@ pub struct Config {
     pub retry: RetryConfig,
     /// The engine's process and how it is watched.
     pub engine: EngineConfig,
+    /// Where metrics can be read.
+    pub metrics: MetricsConfig,
     /// What is to go wrong on purpose; refused unless `--allow-faults` is given.
     #[serde(skip_serializing_if = "is_default")]
     pub faults: FaultsConfig,
@@ -132,6 +136,7 @@ impl Default for Config {
             limits: Limits::default(),
             retry: RetryConfig::default(),
             engine: EngineConfig::default(),
+            metrics: MetricsConfig::default(),
             faults: FaultsConfig::default(),
             storage: StorageConfig::default(),
             retention: RetentionConfig::default(),
@@ -287,6 +292,11 @@ impl Config {
         let sizes = self.classes.iter().map(|class| class.partition.bytes(device));
         let sum = sizes.fold(0_u64, u64::saturating_add);
         if sum > device { Err(ConfigError::Partitions { sum, device }) } else { Ok(()) }
+    }
+
+    /// The socket on which metrics can be read, if there is to be one.
+    pub fn metrics_socket(&self) -> Option<PathBuf> {
+        self.metrics.socket(&self.socket)
     }
 
     /// What the scheduler works by.

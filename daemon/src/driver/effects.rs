@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gpusched_core::{Effect, Input, JobRecord, LaneId};
 use gpusched_engine::{Command, Failure, Stage};
-use gpusched_shared::{FailureKind, Outcome, Update, Usage};
+use gpusched_shared::{FailureKind, Update, Usage};
 
 use super::results::Stored;
 use super::{Driver, outcome_of};
@@ -39,22 +39,11 @@ impl Driver {
                 self.journal.write(Entry::AttemptEnd { job, attempt, end, unix_ms });
             }
             Effect::BackOff { job, retry, within_ms } => {
-                tracing::info!(JOB_ID = job.0, RETRY = retry, WITHIN_MS = within_ms, "out of memory: backs off");
                 let retry_at_unix_ms = self.clock.unix_ms().saturating_add(within_ms);
                 self.journal.write(Entry::BackOff { job, retry, retry_at_unix_ms });
             }
             Effect::Flush { class } => self.order(Command::Flush { class }),
             Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage, reflection } => {
-                tracing::info!(
-                    JOB_ID = job.0,
-                    OUTCOME = outcome.word(),
-                    WAIT_US = wait_us,
-                    RUN_US = run_us,
-                    PARKED_US = usage.parked_us,
-                    PEAK_BYTES = usage.peak_bytes,
-                    "ended{}",
-                    why(&outcome)
-                );
                 let unix_ms = self.clock.unix_ms();
                 self.journal.write(Entry::Outcome {
                     job,
@@ -84,15 +73,14 @@ impl Driver {
     fn launch(
         &mut self,
         attempt: u32,
-        LaneId(lane): LaneId,
+        lane: LaneId,
         record: &Arc<JobRecord>,
         lease_bytes: u64,
         flush: bool,
         preview_after: Option<u32>,
     ) -> Option<Input> {
         let job = record.id;
-        let name = self.lanes.get(lane).cloned().unwrap_or_default();
-        tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
+        let (LaneId(lane), name) = (lane, self.observer.lane(lane).to_owned());
         let unix_ms = self.clock.unix_ms();
         self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms });
         // Opening a file of our own directory is no wait to speak of.
@@ -141,14 +129,5 @@ impl Driver {
                 });
             }
         }
-    }
-}
-
-/// What to add to the log of a job's end. Never what the job was about.
-fn why(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Failed { kind, message } => format!(": {kind}: {message}"),
-        Outcome::Expired { limit } => format!(": {limit}"),
-        Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Cancelled => String::new(),
     }
 }

@@ -7,6 +7,8 @@
 //! signals, timer ─▶┘
 //! ```
 //!
+//! What goes into the scheduler and what comes out of it the observer sees, too, and tells log and metrics.
+//!
 //! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
 //! ask, `submissions` how jobs come in, `results` how what they made is kept and `service` what the service manager is told. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
@@ -18,13 +20,13 @@ mod results;
 mod service;
 mod submissions;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gpusched_core::{Input, Scheduler, Time, Unfinished};
+use gpusched_core::{Effect, Input, Scheduler, Time, Unfinished};
 use gpusched_engine::Failure;
-use gpusched_shared::{JobId, Outcome, StorageView, Update};
+use gpusched_shared::{Bytes, JobId, Outcome, StorageView, Update};
 use tokio::sync::{mpsc, watch};
 
 use crate::blobs::{Blobs, Hold};
@@ -32,6 +34,9 @@ use crate::clock::Clock;
 use crate::journal::{Journal, Recovering, Reply as JournalReply};
 use crate::server::Ask;
 use crate::supervisor::{Form, News};
+use crate::telemetry::Observer;
+use crate::telemetry::message::{Message, say};
+use crate::telemetry::metrics::page::TakeDown;
 use crate::telemetry::preemption::Preemption;
 use results::Stored;
 pub use service::{Configuration, Service};
@@ -52,6 +57,8 @@ pub struct Channels {
     pub stops: mpsc::Receiver<()>,
     /// What becomes of orders to read the configuration anew.
     pub configurations: mpsc::Receiver<Configuration>,
+    /// Somebody wants the metrics.
+    pub readings: mpsc::Receiver<TakeDown>,
 }
 
 /// Why the daemon stopped before it was told to.
@@ -74,6 +81,7 @@ enum Happening {
     Journal(JournalReply),
     Stored(Stored),
     Configuration(Configuration),
+    Reading(TakeDown),
     Timer,
     /// Nothing, for so long that the service manager wants to hear of it.
     Idle,
@@ -90,7 +98,7 @@ pub struct Driver {
     storage: StorageView,
     blobs: Arc<Blobs>,
     clock: Clock,
-    lanes: Vec<String>,
+    observer: Observer,
     /// Submissions and pictures on their way.
     underway: Underway,
     /// News of live jobs that somebody watches.
@@ -132,7 +140,7 @@ impl Driver {
         journal: Journal,
         blobs: Arc<Blobs>,
         clock: Clock,
-        lanes: Vec<String>,
+        observer: Observer,
         service: Service,
     ) -> Self {
         Self {
@@ -144,7 +152,7 @@ impl Driver {
             storage: StorageView::default(),
             blobs,
             clock,
-            lanes,
+            observer,
             underway: Underway::default(),
             watchers: HashMap::new(),
             stored: mpsc::channel(64),
@@ -161,7 +169,6 @@ impl Driver {
         let now_ms = self.clock.unix_ms();
         let ceiling_ms = self.scheduler.plan().retry.ceiling_ms;
         let unfinished = jobs.into_iter().map(|Recovering { record, retry_at_unix_ms, ended, damage }| {
-            tracing::info!(JOB_ID = record.id.0, CLIENT_UID = record.uid, "restored");
             // No wait is longer than the ceiling, whatever the wall clock was set to meanwhile.
             let retry_in_ms = retry_at_unix_ms.map(|at| at.saturating_sub(now_ms).min(ceiling_ms));
             Unfinished { age_ms: self.clock.age_ms(&record), record, retry_in_ms, ended, damage }
@@ -184,11 +191,15 @@ impl Driver {
                 Some(ask) = channels.asks.recv() => Happening::Ask(ask),
                 Some(()) = channels.stops.recv() => Happening::Stop,
                 Some(news) = channels.configurations.recv() => Happening::Configuration(news),
+                Some(done) = channels.readings.recv() => Happening::Reading(done),
                 () = sleep_until(timer), if timer.is_some() => Happening::Timer,
                 () = sleep_until(word), if word.is_some() => Happening::Idle,
             };
             let moved = !matches!(happening, Happening::Idle);
-            self.handle(happening)?;
+            self.handle(happening).inspect_err(|e| match e {
+                DriverError::JournalPoisoned(_) | DriverError::Disk(_) => say!(Message::JournalPoisoned, "{e}"),
+                DriverError::ThreadDied(_) => say!(Message::ThreadDied, "{e}"),
+            })?;
             self.turned(moved);
         }
         // The engine's lanes may be waiting to say something that nobody will hear. And sessions tell by it that what is not
@@ -217,10 +228,15 @@ impl Driver {
                 self.input(Input::Concluded(job));
             }
             Happening::Journal(JournalReply::KeyOf { ticket, found }) => self.key_of(ticket, found),
-            Happening::Journal(JournalReply::Storage(storage)) => self.storage = storage,
+            Happening::Journal(JournalReply::Storage(storage)) => self.disk(storage),
             Happening::Journal(JournalReply::Poisoned(why)) => return Err(DriverError::JournalPoisoned(why)),
             Happening::Stored(stored) => self.stored(stored)?,
             Happening::Configuration(news) => self.configure(news),
+            Happening::Reading(done) => {
+                let (status, now) = (self.overview(), self.now());
+                self.observer.take_down(&status, now);
+                let _ = done.send(());
+            }
             Happening::Timer => self.timer(),
             Happening::Idle => {}
             Happening::Stop => self.stop(),
@@ -231,11 +247,12 @@ impl Driver {
 
     /// Hands an input to the scheduler and carries out what follows.
     fn input(&mut self, input: Input) {
-        let mut effects = self.scheduler.handle(input, self.now());
+        let mut effects = self.schedule(input);
         while let Some(effect) = effects.pop_front() {
             // A command that the engine refuses is an input in turn; its effects come after those already due.
             if let Some(refused) = self.carry_out(effect) {
-                effects.extend(self.scheduler.handle(refused, self.now()));
+                let more = self.schedule(refused);
+                effects.extend(more);
             }
         }
         for impossible in self.scheduler.take_impossible() {
@@ -243,11 +260,47 @@ impl Driver {
         }
     }
 
+    fn schedule(&mut self, input: Input) -> VecDeque<Effect> {
+        let now = self.now();
+        self.observer.happens(&input, now);
+        let effects = self.scheduler.handle(input, now);
+        self.observer.judged(&self.scheduler);
+        // Before any of them is carried out: what is carried out may be seen at once.
+        effects.iter().for_each(|effect| self.observer.follows(effect, now));
+        effects
+    }
+
+    /// What there is on the disk. That there is too little is said when it comes to that, and when it is over.
+    fn disk(&mut self, storage: StorageView) {
+        let is_low = |storage: &StorageView| storage.free_bytes < storage.low_water_bytes;
+        let (free, least) = (Bytes(storage.free_bytes), Bytes(storage.low_water_bytes));
+        match (is_low(&self.storage), is_low(&storage)) {
+            (false, true) => say!(
+                Message::DiskLow,
+                FREE_BYTES = storage.free_bytes,
+                "no jobs are taken: {free} are free on the disk, there must be {least}"
+            ),
+            (true, false) => {
+                say!(
+                    Message::DiskRecovered,
+                    FREE_BYTES = storage.free_bytes,
+                    "jobs are taken again: {free} are free on the disk"
+                );
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.storage = storage;
+    }
+
     fn stop(&mut self) {
         let patience = Instant::now() + self.stop_timeout;
         match self.stopping {
             Stopping::No => {
-                tracing::info!("stopping: running jobs have {} s to finish", self.stop_timeout.as_secs());
+                say!(
+                    Message::DaemonStopping,
+                    "stopping: running jobs have {} s to finish",
+                    self.stop_timeout.as_secs()
+                );
                 self.stopping = Stopping::Draining(patience);
                 self.say_stopping();
                 self.input(Input::Leave);
@@ -258,7 +311,7 @@ impl Driver {
     }
 
     fn abandon(&mut self) {
-        tracing::info!("stopping: running jobs are interrupted; they run again after the next start");
+        say!(Message::DaemonStopping, "stopping: running jobs are interrupted; they run again after the next start");
         self.stopping = Stopping::Abandoning(Instant::now() + TO_NEXT_YIELD_POINT);
         self.input(Input::Abandon);
     }

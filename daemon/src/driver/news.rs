@@ -2,18 +2,19 @@
 
 use gpusched_core::{Blame, Input};
 use gpusched_engine::{Event, Product};
-use gpusched_shared::{JobId, Outcome, Usage};
+use gpusched_shared::{Bytes, JobId, Outcome, Usage};
 
 use super::{Driver, outcome_of};
 use crate::journal::Entry;
 use crate::supervisor::News;
+use crate::telemetry::message::{Message, say};
 
 impl Driver {
     pub(super) fn engine_news(&mut self, news: News) {
         match news {
             News::Event(event) => self.engine_event(event),
             News::Lost { blame, why } => {
-                tracing::error!("the engine is gone: {why}");
+                say!(Message::EngineLost, "the engine is gone: {why}");
                 self.engine_state.up = false;
                 self.engine_state.deaths += 1;
                 // Killed from outside, or for a lane that hung, it did not die of a picture.
@@ -22,7 +23,7 @@ impl Driver {
                 self.input(Input::EngineLost(blame));
             }
             News::Ready(generation) => {
-                tracing::info!("the engine is ready again");
+                say!(Message::EngineReplaced, "the engine is ready again");
                 self.engine.follow(generation);
                 self.engine_state.up = true;
                 self.input(Input::EngineReady);
@@ -38,6 +39,7 @@ impl Driver {
                 let class = self.scheduler.class_of(job);
                 if let (Some(class), Some(after_us)) = (class, after_us) {
                     self.preemption[class].parked(after_us);
+                    self.observer.made_way(class, after_us);
                 }
                 self.input(Input::Parked(job));
             }
@@ -45,6 +47,7 @@ impl Driver {
             Event::Missed { class } => {
                 if let Some(preemption) = self.preemption.get_mut(class) {
                     preemption.missed();
+                    self.observer.missed(class);
                 }
             }
             Event::Interrupted(job, usage) => {
@@ -52,16 +55,24 @@ impl Driver {
                 self.input(Input::Interrupted(job, usage));
             }
             Event::Loaded { class, model, bytes } => {
-                tracing::info!(CLASS = self.class(class), MODEL = model, BYTES = bytes, "loaded");
+                let (name, size) = (self.observer.class(class), Bytes(bytes));
+                say!(
+                    Message::ModelLoaded,
+                    CLASS = name,
+                    MODEL = model,
+                    BYTES = bytes,
+                    "{model} is in memory for {name}: {size}"
+                );
                 self.input(Input::Loaded { class, model, bytes });
             }
             Event::Unloaded { class, model } => {
-                tracing::info!(CLASS = self.class(class), MODEL = model, "unloaded");
+                let name = self.observer.class(class);
+                say!(Message::ModelUnloaded, CLASS = name, MODEL = model, "{model} has left the memory for {name}");
                 self.input(Input::Unloaded { class, model });
             }
             Event::Flushed { class, before, after } => {
-                let class = self.class(class);
-                tracing::debug!(CLASS = class, BEFORE = before.resident_bytes, AFTER = after.resident_bytes, "flushed");
+                self.observer.flushed(class, before.resident_bytes.saturating_sub(after.resident_bytes));
+                let class = self.observer.class(class).to_owned();
                 let unix_ms = self.clock.unix_ms();
                 self.journal.write(Entry::Flush { class, before, after, unix_ms });
             }
@@ -88,9 +99,5 @@ impl Driver {
         if let Some(class) = self.scheduler.class_of(job) {
             self.preemption[class].gap(usage.longest_gap_us);
         }
-    }
-
-    fn class(&self, index: usize) -> String {
-        self.scheduler.plan().classes().get(index).map(|class| class.name.clone()).unwrap_or_default()
     }
 }

@@ -14,6 +14,7 @@ use super::Driver;
 use crate::blobs::Blobs;
 use crate::journal::Query;
 use crate::server::{Ask, Peer, Reply};
+use crate::telemetry::message::{Message, say};
 
 impl Driver {
     pub(super) fn answer(&mut self, ask: Ask) {
@@ -27,7 +28,8 @@ impl Driver {
                 let live = self.scheduler.view(job, self.now()).is_some_and(|view| peer.may_touch(view.uid));
                 self.watch(peer, job, reply);
                 if live {
-                    tracing::info!(JOB_ID = job.0, CLIENT_UID = peer.uid, "cancel");
+                    let uid = peer.uid;
+                    say!(Message::JobCancelAsked, JOB_ID = job.0, CLIENT_UID = uid, "uid {uid} cancels job {job}");
                     self.input(Input::Cancel(job));
                 }
             }
@@ -58,7 +60,14 @@ impl Driver {
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
             Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {
                 Some(Ok(_)) => {
-                    tracing::info!(JOB_ID = job.0, CLIENT_UID = peer.uid, PRIORITY = priority, "set priority");
+                    let uid = peer.uid;
+                    say!(
+                        Message::JobPriority,
+                        JOB_ID = job.0,
+                        CLIENT_UID = uid,
+                        JOB_PRIORITY = priority,
+                        "uid {uid} gives job {job} priority {priority}"
+                    );
                     self.input(Input::SetPriority(job, priority));
                     let view = self.scheduler.view(job, self.now());
                     drop(reply.send(view.ok_or(Rejection::NoSuchJob { job })));
@@ -72,7 +81,8 @@ impl Driver {
             }
             Ask::Drain(peer, on, reply) => {
                 let answer = admin(peer, "drain the daemon").map(|()| {
-                    tracing::info!(CLIENT_UID = peer.uid, "drain {}", if on { "on" } else { "off" });
+                    let (uid, message) = (peer.uid, if on { Message::DrainOn } else { Message::DrainOff });
+                    say!(message, CLIENT_UID = uid, "uid {uid} has {} jobs taken", if on { "no more" } else { "new" });
                     self.input(Input::Drain(on));
                     self.status(peer)
                 });
@@ -237,19 +247,27 @@ impl Driver {
             let names: Vec<&str> = plan.classes().iter().map(|class| class.name.as_str()).collect();
             Rejection::NoSuchClass { name: name.to_owned(), available: names.join(", ") }
         })?;
-        tracing::info!(CLASS = name, CLIENT_UID = peer.uid, "{}", if paused { "paused" } else { "resumed" });
+        let (uid, message) = (peer.uid, if paused { Message::ClassPaused } else { Message::ClassResumed });
+        let does = if paused { "pauses" } else { "resumes" };
+        say!(message, CLASS = name, CLIENT_UID = uid, "uid {uid} {does} class {name}");
         self.input(Input::Pause { class, paused });
         Ok(self.status(peer))
     }
 
     fn status(&self, peer: Peer) -> StatusView {
         let now = self.now();
-        let mut lanes = self.scheduler.lanes();
-        for lane in &mut lanes {
+        let mut status = self.overview();
+        for lane in &mut status.lanes {
             // That a lane is busy is everyone's to know; whose job it is, is not.
             let foreign = |job: &JobId| self.scheduler.view(*job, now).is_none_or(|view| !peer.may_touch(view.uid));
             lane.job = lane.job.map(|job| if foreign(&job) { JobId(0) } else { job });
         }
+        status
+    }
+
+    /// The status with nothing hidden.
+    pub(super) fn overview(&self) -> StatusView {
+        let now = self.now();
         let models = self.scheduler.catalog().models().iter().map(|model| ModelView {
             name: model.name.clone(),
             kind: model.kind.clone(),
@@ -271,7 +289,7 @@ impl Driver {
             uptime_ms: now.0 / 1000,
             draining: self.scheduler.is_draining(),
             classes,
-            lanes,
+            lanes: self.scheduler.lanes(),
             models: models.collect(),
             preemption,
             engine: EngineView { up: self.engine_state.up, pid: self.engine.pid(), deaths: self.engine_state.deaths },

@@ -40,6 +40,7 @@ use gpusched_shared::{
     AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome, QualityView, Reflection, Rejection, StorageView, Uid,
     Usage,
 };
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blobs::Blobs;
@@ -277,6 +278,8 @@ pub struct Settings {
     pub retention: RetentionConfig,
     /// What ages are measured with.
     pub clock: Clock,
+    /// Takes how long each commit took, in seconds.
+    pub commits: Option<Histogram>,
     /// The name of the SQLite file system to use instead of the usual one, for tests.
     pub vfs: Option<String>,
 }
@@ -306,7 +309,7 @@ impl Journal {
             recovered => recovered?,
         };
         let (queue, messages) = channel();
-        let worker = Worker::new(store, settings.retention.clone(), replies);
+        let worker = Worker::new(store, settings.retention.clone(), settings.commits.clone(), replies);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&messages))?;
         Ok((Self { queue: Some(queue), thread: Some(thread) }, recovered))
     }

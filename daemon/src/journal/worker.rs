@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use gpusched_shared::{Rejection, StorageView};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::mpsc;
 
 use super::read::{self, ReadError};
@@ -39,6 +40,7 @@ const NOTICEABLE_BYTES: u64 = 64 * 1024;
 pub(super) struct Worker {
     store: Store,
     retention: RetentionConfig,
+    commits: Option<Histogram>,
     replies: mpsc::Sender<Reply>,
     /// What could not be written, and why.
     held: Vec<Entry>,
@@ -56,12 +58,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(store: Store, retention: RetentionConfig, replies: mpsc::Sender<Reply>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        retention: RetentionConfig,
+        commits: Option<Histogram>,
+        replies: mpsc::Sender<Reply>,
+    ) -> Self {
         let calendar = Calendar::new(store.newest_unix_ms().unwrap_or(0), store.clock.unix_ms());
         let started = Instant::now();
         Self {
             store,
             retention,
+            commits,
             replies,
             held: Vec::new(),
             fault: Fault::Full,
@@ -124,8 +132,12 @@ impl Worker {
         self.busy = true;
         let low = self.store.blobs.disk().room_for(0).err();
         if low.is_none() && self.held.is_empty() {
+            let began = Instant::now();
             match self.store.write(&entries) {
                 Ok(replies) => {
+                    if let Some(commits) = &self.commits {
+                        commits.observe(began.elapsed().as_secs_f64());
+                    }
                     self.say_all(replies);
                     return Ok(());
                 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpusched_client::blocking::Client;
 use nix::sys::signal::{Signal, kill};
@@ -103,6 +103,14 @@ impl Home {
         let process = Process::spawn(gpuschedd(&self.file("gpusched.toml")));
         let daemon = Daemon { home: self, process };
         daemon.until_logged("listening on");
+        daemon
+    }
+
+    /// Starts the daemon with a command of the caller's, and waits until clients can connect. Its log may go elsewhere.
+    pub(crate) fn start_as(self, command: Command) -> Daemon {
+        let process = Process::spawn(command);
+        let daemon = Daemon { home: self, process };
+        daemon.until_it_answers();
         daemon
     }
 
@@ -212,6 +220,15 @@ impl Daemon {
         self.home.gpuctl(args)
     }
 
+    /// Waits until it can be asked something. Its socket is there before it listens to anybody.
+    fn until_it_answers(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !Client::connect(self.home.socket()).is_ok_and(|client| client.status().is_ok()) {
+            assert!(Instant::now() < end && !self.process.has_ended(), "it does not answer: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until the log has a line with this text.
     pub(crate) fn until_logged(&self, text: &str) {
         assert!(self.process.log.until(|log| log.contains(text)), "{text:?} was never logged");
@@ -315,6 +332,10 @@ impl Process {
     fn signal(&self, signal: Signal) {
         let pid = lock(&self.child).id();
         kill(Pid::from_raw(pid.cast_signed()), signal).expect("it lives");
+    }
+
+    fn has_ended(&self) -> bool {
+        lock(&self.child).try_wait().expect("a child").is_some()
     }
 
     /// Waits for its end: that of its log, which nobody else writes to.

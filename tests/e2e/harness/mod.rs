@@ -5,6 +5,8 @@
 
 pub(crate) mod daemon;
 pub(crate) mod disk;
+pub(crate) mod journal;
+pub(crate) mod metrics;
 pub(crate) mod picture;
 pub(crate) mod programs;
 pub(crate) mod raw;

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use gpusched_client::Picture;
+
 /// A PNG file of one red circle on a white ground, as the models know them.
 pub(crate) fn red_circle() -> Vec<u8> {
     png(64, 64, |x, y| {
         let (dx, dy) = (x - 31.5, y - 31.5);
         if dx * dx + dy * dy < 13.0 * 13.0 { [255, 0, 0] } else { [255, 255, 255] }
     })
+}
+
+/// The same, to be handed in.
+pub(crate) fn red_circle_file() -> Picture {
+    Picture::from_bytes(&red_circle()).expect("a memory file")
 }
 
 /// A PNG file, painted pixel by pixel.

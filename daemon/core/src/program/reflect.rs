@@ -210,6 +210,22 @@ impl Reflecting {
         (self.number().max(1), self.most_rounds())
     }
 
+    /// How a check of a picture came out, or of what it was about to become; `None` while it has not been made.
+    pub fn checked(&self, number: u8, role: Role) -> Option<&Checked> {
+        let round = self.rounds.get(usize::from(number).checked_sub(1)?)?;
+        match role {
+            Role::Image => None,
+            Role::Check(index) => round.checks.get(usize::from(index))?.as_ref(),
+            Role::Glance(index) => round.glances.get(usize::from(index))?.as_ref(),
+        }
+    }
+
+    /// What followed from a round, and its score; `None` while that is open.
+    pub fn verdict(&self, number: u8) -> Option<(Verdict, f32)> {
+        let round = self.rounds.get(usize::from(number).checked_sub(1)?)?;
+        Some((round.verdict()?, round.score()))
+    }
+
     /// What the judge is asked first, whichever picture it is about.
     pub fn first_check(&self) -> Option<JobSpec> {
         self.checks().first().map(|check| self.question(check))
