@@ -1,16 +1,19 @@
 //! Command line of gpuschedd.
 
+mod manual;
+
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use gpusched_daemon::config::{Config, ConfigError, SYSTEM_CONFIG};
 use gpusched_daemon::journal::cli::JournalArgs;
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
+use gpusched_shared::manual::Generate;
 use gpusched_sim::cli::{PlanArgs, SimulateArgs};
 
 /// Counts what each memory partition holds.
@@ -45,6 +48,9 @@ enum Action {
     Engine,
     /// Look after the journal and the stored files.
     Journal(JournalArgs),
+    /// Write man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +86,7 @@ fn main() -> ExitCode {
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Journal(args)) => journal(&args),
+        Some(Action::Generate(what)) => manual::generate(&what, Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

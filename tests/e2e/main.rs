@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod doctor;
 mod flood;
 mod harness;
 mod healing;
@@ -9,6 +10,7 @@ mod hostile;
 mod jobs;
 mod journal;
 mod lasting;
+mod manual;
 mod pictures;
 mod poison;
 mod reflection;
@@ -17,3 +19,4 @@ mod scheduling;
 mod slow;
 mod stop;
 mod stress;
+mod top;
