@@ -30,7 +30,7 @@ fn drive(size: (u16, u16)) {
     let triangle = client.submit(triangle, Vec::new(), false).expect("accepted");
 
     let terminal = top(daemon.home(), size);
-    let screen = terminal.until(&["gpuschedd ", "engine up", "heavy/0", " of 500", "a blue square", "WAITING 2"]);
+    let screen = terminal.until(&["gpuschedd ", "engine up", "heavy/0", "/500", "a blue square", "WAITING 2"]);
     for text in ["light/3", "MEMORY", "ENDED 0", "a red circle", "a green triangle", "q quit", "none yet"] {
         assert!(screen.contains(text), "{text}\n{screen}");
     }
@@ -43,7 +43,7 @@ fn drive(size: (u16, u16)) {
     terminal.type_text("/triangle");
     terminal.until(&["filter: triangle"]);
     terminal.press(&["Enter"]);
-    let screen = terminal.until(&["WAITING 1/2", "  filter: triangle"]);
+    let screen = terminal.until(&["WAITING 1/2", " filter: triangle ", "q quit"]);
     assert!(screen.contains("a green triangle") && !screen.contains("a red circle"), "{screen}");
     // Under the filter the triangle is all there is to select.
     terminal.type_text("j+");

@@ -39,7 +39,11 @@ impl Terminal {
         let mut tmux = terminal.tmux(&["-u", "-f", "/dev/null", "new-session", "-d"]);
         tmux.args(["-x", &width.to_string(), "-y", &height.to_string(), &format!("{line}; exec cat")]);
         // The server takes the environment of whoever starts it.
-        tmux.env_remove("NO_COLOR").env_remove("COLUMNS").env("LC_ALL", "C.UTF-8").envs(variables.iter().copied());
+        tmux.env_remove("NO_COLOR")
+            .env_remove("COLUMNS")
+            .env("LC_ALL", "C.UTF-8")
+            .env("SHELL", "/bin/sh")
+            .envs(variables.iter().copied());
         let started = tmux.output().expect("tmux runs");
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         terminal

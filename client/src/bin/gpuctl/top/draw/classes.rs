@@ -40,7 +40,8 @@ fn row<'a>(index: usize, class: &ClassView, state: &State, width: usize) -> Row<
         [u64::from(class.queued), class.running.into(), class.backing_off.into(), class.finished, class.out_of_memory];
     let memory = &class.partition;
     let cells = [Span::styled(name, style), Span::raw(paused)].into_iter();
-    let cells = cells.chain(counts.map(|count| Span::raw(count.to_string())));
+    let widths = NUMBERS.iter().skip(1).map(|(_, width)| usize::from(*width));
+    let cells = cells.chain(counts.into_iter().zip(widths).map(|(count, width)| Span::raw(compact(count, width))));
     Row::new(cells.chain([Span::styled(memory_bar(memory, width), style), Span::raw(amount(memory))]))
 }
 
@@ -52,4 +53,26 @@ fn memory_bar(memory: &PartitionView, width: usize) -> String {
 
 fn amount(memory: &PartitionView) -> String {
     format!("{} of {}", Bytes(memory.live_bytes), Bytes(memory.cap_bytes))
+}
+
+/// A number in so many characters, four at least; one that is longer is rounded down and says so: `12M`.
+fn compact(number: u64, width: usize) -> String {
+    let exact = number.to_string();
+    let units = [(1_000, 'k'), (1_000_000, 'M'), (1_000_000_000, 'G'), (1_000_000_000_000, 'T')];
+    let rounded = units.into_iter().map(|(unit, letter)| format!("{}{letter}", number / unit));
+    std::iter::once(exact.clone()).chain(rounded).find(|text| text.len() <= width).unwrap_or(exact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compact;
+
+    #[test]
+    fn numbers_are_never_cut() {
+        let cases = [(0, "0"), (9999, "9999"), (10_000, "10k"), (4_000_000_000, "4G"), (999_999_999_999, "999G")];
+        for (number, text) in cases {
+            assert_eq!(compact(number, 4), text);
+        }
+        assert_eq!(compact(123_456, 5), "123k");
+    }
 }

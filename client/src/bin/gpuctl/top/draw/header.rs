@@ -34,10 +34,10 @@ pub(super) fn header(state: &State, width: u16) -> Paragraph<'static> {
     let second = match &state.lost {
         // The rest is old by then.
         Some(why) => {
-            let room = usize::from(width).saturating_sub(1);
-            Line::styled(shorten(&format!(" DAEMON LOST, trying again: {why}"), room), theme.bad())
+            let room = usize::from(width).saturating_sub(2);
+            Line::styled(format!(" {}", shorten(&format!("DAEMON LOST, trying again: {why}"), room)), theme.bad())
         }
-        None => Line::from(vec![Span::raw(format!(" {}", disk(status))), Span::styled(notices, theme.strong())]),
+        None => Line::from(vec![Span::styled(notices, theme.strong()), Span::raw(format!(" {}", disk(status)))]),
     };
     Paragraph::new(Text::from(vec![first, second]))
 }
@@ -73,5 +73,5 @@ fn notices(state: &State, status: &StatusView) -> String {
         state.paused.then(|| "DISPLAY PAUSED (p)".to_owned()),
         (!state.filter.is_empty()).then(|| format!("filter: {}", state.filter)),
     ];
-    parts.into_iter().flatten().map(|part| format!("  {part}")).collect()
+    parts.into_iter().flatten().map(|part| format!(" {part} ")).collect()
 }

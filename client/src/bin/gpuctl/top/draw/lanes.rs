@@ -13,7 +13,7 @@ use super::super::state::State;
 use super::bar::{DONE, HELD, bar, share};
 use super::part::Part;
 use crate::render::units::span;
-use crate::render::{clean, job, reflection, shorten};
+use crate::render::{clean, job, shorten};
 
 /// Width of a lane's name.
 const NAME: u16 = 10;
@@ -27,7 +27,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let columns = vec![
         (" LANE".to_owned(), Constraint::Length(NAME)),
         (format!("BUSY {busy}/{}", lanes.len()), Constraint::Length(width)),
-        ("DOING".to_owned(), Constraint::Length(20)),
+        ("DOING".to_owned(), Constraint::Length(21)),
         ("RAN".to_owned(), Constraint::Length(9)),
         ("JOB".to_owned(), Constraint::Length(6)),
         ("WHAT".to_owned(), Constraint::Fill(1)),
@@ -74,32 +74,33 @@ fn lane_name(lane: &LaneView) -> String {
     format!("{}{number}", shorten(&clean(&lane.class), room))
 }
 
-/// A job's bar and what is done for it.
+/// A job's bar and what is done for it, short enough for the column.
 fn progress(view: &JobView, width: usize) -> (String, String) {
-    let (activity, parked, words) = match &view.state {
-        JobState::Running { activity, parked, .. } => (Some(*activity), *parked, job::state(&view.state)),
-        JobState::Reflecting { phase: Phase::Checking { done, of }, .. } => {
-            let checked = share(u64::from(*done), u64::from(*of));
-            return (bar(width, &[(checked, DONE)]), format!("{}, {done}/{of} checks", job::state(&view.state)));
+    match &view.state {
+        JobState::Running { activity, parked, .. } => doing(*activity, *parked, width),
+        JobState::Reflecting { round, of, phase } => {
+            let (filled, words) = match phase {
+                Phase::Waiting => (bar(width, &[]), "waits".to_owned()),
+                Phase::Making { activity, parked } => doing(*activity, *parked, width),
+                Phase::Checking { done, of } => {
+                    (bar(width, &[(share(u64::from(*done), u64::from(*of)), DONE)]), format!("check {done}/{of}"))
+                }
+            };
+            (filled, format!("round {round}/{of} {words}"))
         }
-        JobState::Reflecting { phase: Phase::Making { activity, parked }, .. } => (
-            Some(*activity),
-            *parked,
-            format!(
-                "{}, {}",
-                job::state(&view.state),
-                reflection::phase(Phase::Making { activity: *activity, parked: *parked })
-            ),
-        ),
-        JobState::Reflecting { phase: Phase::Waiting, .. }
-        | JobState::Queued { .. }
-        | JobState::BackingOff { .. }
-        | JobState::Done(_) => (None, false, job::state(&view.state)),
-    };
-    let with = if parked { HELD } else { DONE };
-    let filled = match activity {
-        Some(Activity::Working { done, of }) => bar(width, &[(share(done.into(), of.into()), with)]),
-        Some(Activity::Loading { .. } | Activity::Starting) | None => bar(width, &[]),
-    };
-    (filled, words)
+        JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Done(_) => {
+            (bar(width, &[]), job::state(&view.state))
+        }
+    }
+}
+
+fn doing(activity: Activity, parked: bool, width: usize) -> (String, String) {
+    match activity {
+        Activity::Starting => (bar(width, &[]), if parked { "parked" } else { "starting" }.to_owned()),
+        Activity::Loading { done, of } => (bar(width, &[]), format!("loading {done}/{of}")),
+        Activity::Working { done, of } => {
+            let (with, word) = if parked { (HELD, "parked") } else { (DONE, "step") };
+            (bar(width, &[(share(done.into(), of.into()), with)]), format!("{word} {done}/{of}"))
+        }
+    }
 }
