@@ -1,5 +1,7 @@
 //! Command line of gpuschedd.
 
+mod manual;
+
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -7,12 +9,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use gpusched_daemon::config::{Config, ConfigError, SYSTEM_CONFIG};
 use gpusched_daemon::journal::cli::JournalArgs;
 use gpusched_daemon::systemd::Inherited;
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
+use gpusched_shared::manual::Generate;
 use gpusched_sim::cli::{PlanArgs, SimulateArgs};
 
 /// Counts what each memory partition holds.
@@ -50,6 +53,9 @@ enum Action {
     Engine,
     /// Look after the journal and the stored files.
     Journal(JournalArgs),
+    /// Write man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Journal(args)) => journal(&args),
+        Some(Action::Generate(what)) => manual::generate(&what, Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! The vocabulary of gpusched and the bytes it travels in: what clients and the daemon say to each other. No IO, but
-//! for [`socket`], which carries frames and descriptors and is behind a feature of that name.
+//! for [`socket`], which carries frames and descriptors, and for `manual`, which writes man pages and completions; each is
+//! behind a feature of that name.
 //!
 //! Read in this order: [`spec`] (what a client asks for), [`outcome`] and [`reflect`] (what it gets), [`view`] and [`explain`] (what it
 //! sees meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
@@ -10,6 +11,8 @@ pub mod codec;
 pub mod explain;
 pub mod frame;
 pub mod id;
+#[cfg(feature = "manual")]
+pub mod manual;
 pub mod mix;
 pub mod model;
 pub mod outcome;

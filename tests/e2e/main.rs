@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod doctor;
 mod flood;
 mod harness;
 mod healing;
@@ -10,6 +11,7 @@ mod jobs;
 mod journal;
 mod journald;
 mod lasting;
+mod manual;
 mod metrics;
 mod pictures;
 mod poison;
@@ -19,3 +21,4 @@ mod scheduling;
 mod slow;
 mod stop;
 mod stress;
+mod top;

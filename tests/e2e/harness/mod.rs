@@ -1,6 +1,6 @@
 //! What the tests share: the real programs, a daemon in a directory of its own, a client without manners, pictures.
 //!
-//! Nothing here sleeps. Tests wait for what happens: updates of a job, lines of the daemon's log, ends of processes. A
+//! Nothing here sleeps, but for the terminal, whose screen can only be looked at again and again. Tests wait for what happens: updates of a job, lines of the daemon's log, ends of processes. A
 //! daemon that outlives [`PATIENCE`](daemon::PATIENCE) is killed, so every such wait has an end, and the test fails.
 
 pub(crate) mod daemon;
@@ -10,6 +10,7 @@ pub(crate) mod metrics;
 pub(crate) mod picture;
 pub(crate) mod programs;
 pub(crate) mod raw;
+pub(crate) mod tmux;
 
 use gpusched_client::blocking::Client;
 use gpusched_client::shared::view::Activity;

@@ -1,6 +1,7 @@
 //! What each command does, but for `submit` and those about the scheduler.
 
 use clap::CommandFactory;
+use gpusched_client::shared::manual::Program;
 use gpusched_client::{Client, Error, JobId, JobState, JobView, Reconnect, Session, default_socket};
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::{handover, quality, render, save, scheduling, submit};
+use crate::{doctor, handover, quality, render, save, scheduling, submit, top};
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
@@ -39,6 +40,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Pause { class } => scheduling::pause(&connect(&global).await?, &class, true, output).await?,
         Command::Resume { class } => scheduling::pause(&connect(&global).await?, &class, false, output).await?,
         Command::Drain { off } => scheduling::drain(&connect(&global).await?, !off, output).await?,
+        Command::Top(options) => return top::run(&options, &global, output).await,
+        Command::Doctor => return doctor::run(&global, output).await,
         Command::Plan(arguments) => return Err(handover::hand_over("plan", arguments, &global)),
         Command::Simulate(arguments) => return Err(handover::hand_over("simulate", arguments, &global)),
         Command::Journal(arguments) => return Err(handover::hand_over("journal", arguments, &global)),
@@ -49,6 +52,10 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "gpuctl", &mut script);
             output.bytes(&script)?;
+        }
+        Command::Generate(what) => {
+            let see_also = &["gpuschedd(8)", "gpusched.toml(5)"];
+            what.run(Program { command: Cli::command(), section: "1", see_also })?;
         }
     }
     Ok(Exit::Done)

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gpusched_client::shared::manual::NotWritten;
 use gpusched_client::{Error, Outcome};
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ pub(crate) enum Exit {
     NoDaemon = 3,
     Refused = 4,
     JobEnded = 5,
+    Unwell = 6,
     Interrupted = 130,
 }
 
@@ -47,6 +49,8 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("cannot write {}: {source}; name another file with -o", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Generate(#[from] NotWritten),
     #[error("cannot write to standard output: {0}")]
     Stdout(#[source] io::Error),
     #[error(
@@ -81,7 +85,7 @@ impl Failure {
             Self::Client(Error::Rejected(_)) => Exit::Refused,
             Self::Client(Error::Damaged { .. }) => Exit::JobFailed,
             Self::Client(Error::Picture { .. }) => Exit::Usage,
-            Self::Usage(_) | Self::Write { .. } | Self::Stdout(_) | Self::System(_) => Exit::Usage,
+            Self::Usage(_) | Self::Write { .. } | Self::Generate(_) | Self::Stdout(_) | Self::System(_) => Exit::Usage,
         }
     }
 
@@ -103,7 +107,7 @@ impl Failure {
             Self::Client(Error::Picture { .. }) => "picture",
             Self::Client(Error::Io(_)) | Self::Stdout(_) | Self::System(_) => "io",
             Self::Usage(_) => "usage",
-            Self::Write { .. } => "write",
+            Self::Write { .. } | Self::Generate(_) => "write",
             Self::HandOver { .. } => "no_gpuschedd",
         };
         json!({ "code": code, "message": self.to_string() })

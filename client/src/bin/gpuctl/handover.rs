@@ -14,13 +14,18 @@ const PROGRAM: &str = "gpuschedd";
 
 /// Becomes `gpuschedd <command> <arguments>`. Returns only if that is not possible.
 pub(crate) fn hand_over(command: &'static str, arguments: Arguments, global: &Global) -> Failure {
-    let own = env::current_exe().ok();
-    let program = beside(own.as_deref(), Path::exists);
+    let program = program();
     let mut all = vec![OsString::from(command)];
     all.extend(given(global));
     all.extend(arguments.arguments);
     let source = Command::new(&program).args(all).exec();
     Failure::HandOver { command, program, source }
+}
+
+/// gpuschedd, as installed with this program, or its bare name.
+pub(crate) fn program() -> PathBuf {
+    let own = env::current_exe().ok();
+    beside(own.as_deref(), Path::exists)
 }
 
 /// The program beside this one, as built or installed together; else its bare name, which is sought on the PATH.

@@ -4,11 +4,12 @@
 //! documents.
 //!
 //! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
-//! (why and when a job runs) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
+//! (why and when a job runs), for [`doctor`] (what does not work, and what helps), for [`top`] (all of it, live) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
 //! codes, [`save`] and [`png`] how a picture becomes a file, [`quality`] how well pictures turn out.
 
 mod cli;
 mod commands;
+mod doctor;
 mod failure;
 mod follow;
 mod handover;
@@ -21,6 +22,7 @@ mod render;
 mod save;
 mod scheduling;
 mod submit;
+mod top;
 
 use std::process::ExitCode;
 

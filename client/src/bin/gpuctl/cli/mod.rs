@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use gpusched_client::shared::manual::Generate;
 use gpusched_client::shared::quality::MAX_POINTS;
 use gpusched_client::{JobId, Reconnect};
 
@@ -23,6 +24,7 @@ Exit codes:
      see --reconnect); no gpuschedd to hand over to
     4  the daemon refused; nothing has changed (route: no rule takes the job)
     5  the job was cancelled, or ran out of time
+    6  doctor: something does not work
   130  interrupted; an attached job is cancelled
 plan, simulate, demo and journal are gpuschedd's: they exit as it does.
 
@@ -42,6 +44,10 @@ JSON (--json), one document a line:
   route                {\"class\", \"rules\": [{\"rule\", \"fails\"}], \"run_bytes\", \"weights_bytes\",
                        \"run_ms\"}, with and without --explain; \"fails\" is null in the rule that
                        takes the job
+  doctor               {\"healthy\", \"checks\": [{\"check\", \"level\", \"seen\", \"remedy\"}]}; level is ok,
+                       skipped, warning or failure
+  top                  {\"now_unix_ms\", \"status\", \"waiting\", \"waiting_count\", \"jobs\", \"ended\"}, once:
+                       what one frame shows
   quality              {\"overall\", \"recent\", \"window\", \"models\", \"trend\"}
   fetch                {\"blob\": {\"hash\", \"bytes\"}, \"file\": PATH}
   submit --detach      {\"job\": ID}
@@ -173,8 +179,15 @@ pub(crate) enum Command {
     /// Check or back up the journal and the stored files (gpuschedd journal).
     #[command(disable_help_flag = true)]
     Journal(Arguments),
+    /// Show the daemon and its jobs live, and cancel or reorder them by key.
+    Top(Top),
+    /// Find out what keeps you from the daemon, or the daemon from its work, and what to do about it.
+    Doctor,
     /// Print a completion script for a shell.
     Completions { shell: Shell },
+    /// Write man pages and shell completions, for packages.
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 /// Which jobs to count, and how to show them.
@@ -196,6 +209,27 @@ pub(crate) struct Quality {
 
 fn points() -> impl clap::builder::TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..=i64::from(MAX_POINTS))
+}
+
+/// How to look at the daemon.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// How often to look, from 250ms to 60s.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// Print one frame as text, and end; this is what happens, too, where standard output is not a terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Looking costs the daemon a little, so there is a bound to how often.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = job::duration(text)?;
+    if (Duration::from_millis(250)..=Duration::from_secs(60)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("from 250ms to 60s".to_owned())
+    }
 }
 
 /// What gpuschedd is to make of it, as it stands.
@@ -245,6 +279,14 @@ mod tests {
     fn priorities_may_be_negative() {
         let cli = Cli::try_parse_from(["gpuctl", "set-priority", "7", "-3"]).expect("a command line");
         assert!(matches!(cli.command, Command::SetPriority { job: JobId(7), priority: -3 }));
+    }
+
+    #[test]
+    fn looking_has_a_bound() {
+        let top = |interval| Cli::try_parse_from(["gpuctl", "top", "--interval", interval]);
+        let cli = top("2s").expect("a command line");
+        assert!(matches!(cli.command, Command::Top(Top { interval, once: false }) if interval.as_secs() == 2));
+        assert!(top("100ms").is_err() && top("2m").is_err());
     }
 
     #[test]
