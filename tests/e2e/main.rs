@@ -12,6 +12,7 @@ mod lasting;
 mod pictures;
 mod poison;
 mod reflection;
+mod report;
 mod restart;
 mod scheduling;
 mod slow;

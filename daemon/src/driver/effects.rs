@@ -34,10 +34,7 @@ impl Driver {
             }
             Effect::Gate { class, closed } => self.order(Command::Gate { class, closed }),
             Effect::Evict { class, model } => self.order(Command::Unload { class, model }),
-            Effect::AttemptEnded { job, attempt, end } => {
-                let unix_ms = self.clock.unix_ms();
-                self.journal.write(Entry::AttemptEnd { job, attempt, end, unix_ms });
-            }
+            Effect::AttemptEnded { job, attempt, end } => self.attempt_ended(job, attempt, end),
             Effect::BackOff { job, retry, within_ms } => {
                 tracing::info!(JOB_ID = job.0, RETRY = retry, WITHIN_MS = within_ms, "out of memory: backs off");
                 let retry_at_unix_ms = self.clock.unix_ms().saturating_add(within_ms);
@@ -95,6 +92,7 @@ impl Driver {
         tracing::info!(JOB_ID = job.0, LANE = name, ATTEMPT = attempt, "launched");
         let unix_ms = self.clock.unix_ms();
         self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms });
+        self.attempt_began(job);
         // Opening a file of our own directory is no wait to speak of.
         let files = record.pictures.iter().map(|picture| self.blobs.get(picture.blob.hash).map(OwnedFd::from));
         let failed = match files.collect::<Result<Vec<_>, _>>() {

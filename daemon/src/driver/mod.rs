@@ -7,10 +7,11 @@
 //! signals, timer ─▶┘
 //! ```
 //!
-//! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
+//! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `course` what is noted of it, `questions` what sessions
 //! ask, `submissions` how jobs come in and `results` how what they made is kept. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 
+mod course;
 mod effects;
 mod news;
 mod questions;
@@ -32,6 +33,7 @@ use crate::journal::{Journal, Recovering, Reply as JournalReply};
 use crate::server::Ask;
 use crate::supervisor::{Form, News};
 use crate::telemetry::preemption::Preemption;
+use course::Course;
 use results::Stored;
 use submissions::Underway;
 
@@ -90,6 +92,7 @@ pub struct Driver {
     watchers: HashMap<JobId, watch::Sender<Update>>,
     /// How fast each class makes way, in the order of the classes.
     preemption: Vec<Preemption>,
+    course: Course,
     /// Results that the blocking pool has stored.
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
     /// What keeps results in the store until the outcomes that name them are on record, and previews until those of the jobs
@@ -139,6 +142,7 @@ impl Driver {
             lanes,
             underway: Underway::default(),
             watchers: HashMap::new(),
+            course: Course::default(),
             stored: mpsc::channel(64),
             holds: HashMap::new(),
             started: Instant::now(),
@@ -258,6 +262,7 @@ impl Driver {
         {
             self.abandon();
         }
+        self.look_if_due();
         self.input(Input::Tick);
     }
 
@@ -267,7 +272,7 @@ impl Driver {
             Stopping::No => None,
             Stopping::Draining(until) | Stopping::Abandoning(until) => Some(until),
         };
-        deadline.into_iter().chain(stopping).min()
+        deadline.into_iter().chain(stopping).chain(self.course.next_look()).min()
     }
 
     fn now(&self) -> Time {

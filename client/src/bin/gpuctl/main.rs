@@ -5,7 +5,7 @@
 //!
 //! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
 //! (why and when a job runs) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
-//! codes, [`save`] and [`png`] how a picture becomes a file, [`quality`] how well pictures turn out.
+//! codes, [`save`] and [`png`] how a picture becomes a file, [`quality`] how well pictures turn out, [`record`] what happened.
 
 mod cli;
 mod commands;
@@ -17,6 +17,7 @@ mod png;
 #[cfg(feature = "preview")]
 mod preview;
 mod quality;
+mod record;
 mod render;
 mod save;
 mod scheduling;
