@@ -15,7 +15,7 @@ struct Figure {
 }
 
 const SCALE: &str = "Published for full-size models on one 48 GB card. Compare the ratio where the models here are others, not the seconds.";
-const NO_COMPARISON: &str = "Not comparable: this record is of one policy. `cargo demo` measures both.";
+const NO_COMPARISON: &str = "Not comparable: this record is of one policy. gpuctl demo measures both.";
 const NO_EDITING: &str = "Not comparable: nothing here edits a region in two ways yet.";
 
 /// The section.
@@ -23,7 +23,7 @@ pub(super) fn section(record: &Record) -> Markup {
     html! {
         section id="published" {
             h2 { "The published figures, and those here" }
-            div.scroll {
+            div.published {
                 table {
                     thead { tr { th { "figure" } th { "published" } th { "here" } th { "how they compare" } } }
                     tbody { @for figure in &figures(record) {
@@ -70,7 +70,7 @@ fn figures(record: &Record) -> Vec<Figure> {
             what: "jobs of a stress test that succeeded",
             published: "105 of 105",
             here: format!("{done} of {ended} ended, {} out of memory", count(oom, "attempt", "attempts")),
-            remark: "Comparable if this record is of a stress test: `cargo test -p gpusched-tests --test e2e stress` is one.",
+            remark: "Comparable if this record is of a stress test; the source has one.",
         },
         Figure { what: "latency of an edit, two ways", published: "24.5 s / 18.2 s", here: none(), remark: NO_EDITING },
         Figure { what: "CLIP score of an edit, two ways", published: "28.4 / 31.2", here: none(), remark: NO_EDITING },

@@ -79,7 +79,7 @@ pub(super) fn latency(record: &Record) -> Result<Markup, ReportError> {
     let Some(compared) = &record.comparison else { return latency_of_one(record) };
     let (title, palette) = match compared.gain() {
         Some((class, times)) => (
-            format!("Several queues answer {class} work {} times as soon as one", super::words::short(times)),
+            format!("Several queues answer {class} work {} times sooner than one", super::words::short(times)),
             colors(&record.classes),
         ),
         None => ("One queue and several: no class gains".to_owned(), colors(&record.classes)),
@@ -108,7 +108,7 @@ pub(super) fn latency(record: &Record) -> Result<Markup, ReportError> {
 fn latency_of_one(record: &Record) -> Result<Markup, ReportError> {
     let latencies = figures::latencies(record);
     let note = "Mean latency, waiting and running, of jobs that were done. What one queue would have made of the same jobs cannot be \
-                told from a record: `cargo demo` measures both, `gpuctl simulate` plays both.";
+                told from a record: gpuctl demo measures both, gpuctl simulate plays both.";
     if latencies.is_empty() {
         return Ok(figure("latency", "No job was done in that time", note, &html! {}, &html! {}));
     }

@@ -29,7 +29,7 @@ fn table(name: &str, columns: &[&str], rows: &[Vec<String>], more: usize) -> Mar
                     } } } }
                 }
             }
-            @if more > 0 { p { (more) " more: `gpuctl export` has all." } }
+            @if more > 0 { p { (more) " more; gpuctl export has all." } }
         }
     }
 }

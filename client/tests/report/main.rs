@@ -67,7 +67,7 @@ fn a_browser_shows_every_mark_of_every_chart() {
     is("#rounds .verdict.pass", 1);
     is("#published tbody tr", 6);
     is("#left-out li", 1);
-    is("details", 8);
+    is("details", 7);
     is("script", 0);
 
     let title = browser.value("document.querySelector('#latency h2').textContent");

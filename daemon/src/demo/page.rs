@@ -24,8 +24,8 @@ pub(super) async fn write(multi_queue: &Client, fifo: &Client, results: &Results
     let (images, questions) = counts(Some(several));
     record.title = format!("gpuschedd demo: {images} images and {questions} questions, handed in together");
     record.left_out.push(
-        "The demo makes nothing that is checked and made again: `gpuctl submit txt2img … --reflect` does, and \
-         `gpuctl report` shows how it came about."
+        "The demo makes nothing that is checked and made again: gpuctl submit txt2img --reflect does, and gpuctl report shows \
+         how it came about."
             .to_owned(),
     );
     record.comparison = Some(Comparison {

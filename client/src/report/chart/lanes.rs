@@ -30,7 +30,7 @@ pub(in super::super) fn chart(record: &Record) -> Result<String, ReportError> {
     let axis = TimeAxis::new(record.since_unix_ms, record.until_unix_ms);
     let label = format!("{} and what ran on them", words::count(lanes.len() as u64, "lane", "lanes"));
     let longest = lanes.iter().map(|lane| lane.name().chars().count()).max().unwrap_or(0);
-    let left = u32::try_from(longest.min(16)).unwrap_or(0) * 7 + 10;
+    let left = u32::try_from(longest.min(16)).unwrap_or(0) * 7 + 16;
     both(|width, class| {
         let rows = u32::try_from(lanes.len()).unwrap_or(1).max(1);
         svg("timeline of lanes", class, &label, (width, rows * ROW + REST), |area| {

@@ -49,8 +49,8 @@ pub(super) const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE8);
 /// Widths, in pixels: of a page, and of a telephone.
 pub(super) const WIDE: u32 = 1040;
 pub(super) const NARROW: u32 = 340;
-/// The size of text, in pixels.
-const TEXT: u32 = 12;
+/// The size of text; a quarter more than its pixels.
+const TEXT: u32 = 15;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What drawing comes to; writing into memory does not fail.

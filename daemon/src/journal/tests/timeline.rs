@@ -131,7 +131,7 @@ fn samples_of_memory_are_thinned_but_for_peaks_and_what_happened() {
     assert_eq!(newest, (many - 1000..many).rev().collect::<Vec<_>>(), "the newest are all there");
     assert!(kept.iter().any(|sample| (sample.unix_ms, sample.used_bytes) == (peak, 29)));
     assert!(kept.iter().any(|sample| (sample.unix_ms, sample.event) == (oom, MemoryEvent::OutOfMemory)));
-    assert!(kept.iter().filter(|sample| sample.unix_ms < many / 4).count() > 1000, "and the old, coarser");
+    assert!(kept.iter().filter(|sample| sample.unix_ms < many / 4).count() > 300, "and the old, coarser");
 }
 
 #[test]
