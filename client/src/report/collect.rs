@@ -32,7 +32,9 @@ pub async fn collect(client: &Client, since_unix_ms: u64, until_unix_ms: u64) ->
     let (policy, mut spans) = spans(client, between, &mut left_out).await?;
     let mut memory = memory(client, between).await?;
     let mut jobs = jobs(client, between, &mut left_out).await?;
-    (spans.reverse(), memory.reverse(), jobs.reverse());
+    spans.reverse();
+    memory.reverse();
+    jobs.reverse();
     let quality = client.quality(since_unix_ms, WINDOW, POINTS.min(MAX_POINTS)).await?;
     Ok(Record {
         title: client.server().to_owned(),

@@ -59,7 +59,9 @@ pub struct StageFigures {
 /// Memory and time of stages by what they do, the most memory first: of those that were done, whose memory was measured and
 /// that may be told of.
 pub fn stages(record: &Record) -> Vec<StageFigures> {
-    let mut kinds: BTreeMap<(String, String, String), Vec<(&LaneSpan, u64)>> = BTreeMap::new();
+    // By stage, class and model.
+    type Kind = (String, String, String);
+    let mut kinds: BTreeMap<Kind, Vec<(&LaneSpan, u64)>> = BTreeMap::new();
     for span in record.spans.iter().filter(|span| span.end == Some(AttemptEnd::Done)) {
         if let (Some(about), Some((class, _))) = (&span.about, span.place())
             && about.peak_bytes > 0

@@ -14,6 +14,8 @@ use super::{Area, GRID, INK, text_style};
 const SHORT_MS: u64 = 150_000;
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// One from this length on is told in hours.
+const LONG_MS: u64 = 6 * HOUR_MS;
 
 pub(super) type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
 
@@ -32,8 +34,8 @@ impl TimeAxis {
         let until_ms = until_ms.max(from_ms.saturating_add(1000));
         let length_ms = until_ms - from_ms;
         let unit_ms = match length_ms {
-            ..SHORT_MS => 1000,
-            ..21_600_000 => MINUTE_MS,
+            0..SHORT_MS => 1000,
+            SHORT_MS..LONG_MS => MINUTE_MS,
             _ => HOUR_MS,
         };
         // Full minutes and hours are where people look for them.
