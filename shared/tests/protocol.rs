@@ -1,17 +1,19 @@
 //! `PROTOCOL.md` against the code: every example in it is what the code writes, and reads back as what it says.
 
+#[path = "protocol/timeline.rs"]
+mod timeline;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    About, Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EngineView,
-    Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneSpan, LaneView, MemoryEvent, MemorySample,
-    ModelSuccess, ModelView, Outcome, Parked, PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota,
-    Reason, Reflect, Reflection, Rejection, Request, Response, Round, RoundImage, RouteView, RuleView, Size, StageRole,
-    StatusView, StorageView, Success, Task, TaskKind, TimelinePage, TimelineView, Track, TrendPoint, Update, Usage,
-    Verdict, VqaSpec,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EngineView,
+    Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
+    PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection,
+    Request, Response, Round, RoundImage, RouteView, RuleView, Size, StageRole, StatusView, StorageView, Success, Task,
+    Track, TrendPoint, Update, Usage, Verdict, VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");
@@ -205,9 +207,9 @@ fn requests(examples: &mut Examples) {
     examples.is("quality", 19, &Request::Quality { since_unix_ms, window: 100, points: 10 });
     let before = Some(Cursor { unix_ms: 1_795_362_090_000, id: 9, attempt: 1 });
     let until_unix_ms = since_unix_ms + 3_600_000;
-    let timeline = |track, before| Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit: 400 };
-    examples.is("timeline-lanes", 20, &timeline(Track::Lanes, before));
-    examples.is("timeline-memory", 21, &timeline(Track::Memory, None));
+    let page = |track, before| Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit: 400 };
+    examples.is("timeline-lanes", 20, &page(Track::Lanes, before));
+    examples.is("timeline-memory", 21, &page(Track::Memory, None));
 }
 
 fn responses(examples: &mut Examples) {
@@ -242,8 +244,8 @@ fn responses(examples: &mut Examples) {
     examples.is("route-view", 12, &Response::Route(route()));
     examples.is("history-view", 16, &Response::History(attempts()));
     examples.is("quality-view", 19, &Response::Quality(quality()));
-    examples.is("timeline-lanes-view", 20, &Response::Timeline(lanes()));
-    examples.is("timeline-memory-view", 21, &Response::Timeline(memory()));
+    examples.is("timeline-lanes-view", 20, &Response::Timeline(timeline::lanes()));
+    examples.is("timeline-memory-view", 21, &Response::Timeline(timeline::memory()));
 }
 
 fn status() -> StatusView {
@@ -335,51 +337,6 @@ fn attempts() -> Vec<AttemptView> {
     let second =
         AttemptView { attempt: 2, started_unix_ms: 1_795_362_090_000, ended_unix_ms: None, end: None, ..first.clone() };
     vec![first, second]
-}
-
-/// Someone else's that still runs, and an own one that made way twice.
-fn lanes() -> TimelineView {
-    let foreign = LaneSpan {
-        lane: "batch-0".to_owned(),
-        started_unix_ms: 1_795_362_090_000,
-        ended_unix_ms: None,
-        end: None,
-        parked: Vec::new(),
-        about: None,
-    };
-    let about = About {
-        job: JobId(7),
-        attempt: 1,
-        role: StageRole::Image,
-        round: 2,
-        kind: TaskKind::Txt2Img,
-        model: "flux".to_owned(),
-        peak_bytes: 52_428_800,
-    };
-    let own = LaneSpan {
-        started_unix_ms: 1_795_362_071_000,
-        ended_unix_ms: Some(1_795_362_074_500),
-        end: Some(AttemptEnd::Done),
-        parked: vec![Parked { from_us: 250_000, until_us: 331_000 }, Parked { from_us: 900_000, until_us: 1_400_000 }],
-        about: Some(about),
-        ..foreign.clone()
-    };
-    TimelineView { policy: "multi-queue".to_owned(), page: TimelinePage::Lanes(vec![foreign, own]), next: None }
-}
-
-/// After a flush.
-fn memory() -> TimelineView {
-    let sample = MemorySample {
-        unix_ms: 1_795_362_071_000,
-        class: "batch".to_owned(),
-        event: MemoryEvent::Flushed,
-        used_bytes: 8 << 30,
-        reserved_bytes: 10 << 30,
-        cap_bytes: 34 << 30,
-        resident_bytes: 9 << 30,
-    };
-    let next = Some(Cursor { unix_ms: sample.unix_ms, id: 12, attempt: 0 });
-    TimelineView { policy: "multi-queue".to_owned(), page: TimelinePage::Memory(vec![sample]), next }
 }
 
 fn route() -> RouteView {

@@ -142,5 +142,7 @@ fn a_browser_opens_the_report() {
     assert_eq!(browser.count("#rounds img"), 1);
     assert!(browser.count("#lanes svg.wide rect") >= 2);
     assert_eq!(browser.count("#trend svg.small circle"), 2);
+    assert!(image::load_from_memory(&browser.screenshot()).is_ok_and(|picture| picture.width() == 1400));
+    assert!(browser.print().starts_with(b"%PDF"));
     assert_eq!(browser.complaints(), [""; 0]);
 }
