@@ -189,6 +189,7 @@ pub fn rows(bytes: &[u8]) {
     // The other columns that are not numbers.
     for text in text.split('\n').skip(6) {
         let _ = row::attempt_end(row.id, text);
+        let _ = row::parked(row.id, text);
         let _ = row::hash(row.id, text);
     }
 }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::{
-    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
-    StatusView, Update,
+    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
+    StatusView, TimelineView, Track, Update,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -201,6 +201,20 @@ impl Client {
     /// As there.
     pub fn quality(&self, since_unix_ms: u64, window: u32, points: u32) -> Result<QualityView, Error> {
         self.runtime.block_on(self.client.quality(since_unix_ms, window, points))
+    }
+
+    /// See [`crate::Client::timeline`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn timeline(
+        &self,
+        track: Track,
+        between_unix_ms: (u64, u64),
+        before: Option<Cursor>,
+        limit: u32,
+    ) -> Result<TimelineView, Error> {
+        self.runtime.block_on(self.client.timeline(track, between_unix_ms, before, limit))
     }
 
     /// See [`crate::Client::queue`].

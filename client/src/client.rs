@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::spec::check_key;
+use gpusched_shared::timeline::TIMELINE_SINCE;
 use gpusched_shared::{
-    AttemptView, BlobHash, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, Request,
-    Response, RouteView, StatusView, Update,
+    AttemptView, BlobHash, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection,
+    Request, Response, RouteView, StatusView, TimelineView, Track, Update,
 };
 
 use crate::attachment::Picture;
@@ -271,6 +272,32 @@ impl Client {
         let response = self.connection.call(&request, Vec::new()).await?.response;
         let Response::Quality(quality) = response else { return Err(unexpected(&response)) };
         Ok(quality)
+    }
+
+    /// A page of what ran when, or of what memory was in use: what began within these times (milliseconds since the Unix
+    /// epoch; the second one is not among them), newest first; `before` is where the page before ended. At most `limit`
+    /// entries, and never more than [`MAX_PAGE`](gpusched_shared::timeline::MAX_PAGE).
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] if the daemon is older than this.
+    pub async fn timeline(
+        &self,
+        track: Track,
+        (since_unix_ms, until_unix_ms): (u64, u64),
+        before: Option<Cursor>,
+        limit: u32,
+    ) -> Result<TimelineView, Error> {
+        let version = self.connection.version();
+        if version < TIMELINE_SINCE {
+            return Err(Error::Protocol(format!(
+                "it speaks version {version} of the protocol, and tells what ran when from version {TIMELINE_SINCE} on; \
+                 install the newer gpuschedd and start it again"
+            )));
+        }
+        let request = Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit };
+        let response = self.connection.call(&request, Vec::new()).await?.response;
+        let Response::Timeline(view) = response else { return Err(unexpected(&response)) };
+        Ok(view)
     }
 
     /// The jobs on lanes and those that wait, class by class in the order in which they are likely to start; the first few

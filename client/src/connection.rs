@@ -32,6 +32,7 @@ pub(crate) struct Connection {
     calls: Arc<Calls>,
     next_id: AtomicU64,
     server: String,
+    version: u16,
 }
 
 #[derive(Debug)]
@@ -52,16 +53,21 @@ impl Connection {
     pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
         let stream = UnixStream::connect(path).await.map_err(|e| explain(e, path))?;
         let (mut reader, writer) = split(stream, MAX_RESPONSE);
-        let server = shake_hands(&mut reader, &writer).await?;
+        let (server, version) = shake_hands(&mut reader, &writer).await?;
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         let calls = Arc::new(Calls::default());
         tokio::spawn(serve(reader, writer, queue, Arc::clone(&calls)));
-        Ok(Self { outgoing, calls, next_id: AtomicU64::new(HELLO + 1), server })
+        Ok(Self { outgoing, calls, next_id: AtomicU64::new(HELLO + 1), server, version })
     }
 
     /// The daemon's name and version.
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The version of the protocol that is spoken.
+    pub(crate) fn version(&self) -> u16 {
+        self.version
     }
 
     /// True once nothing more can be asked.
@@ -124,6 +130,7 @@ pub(crate) fn unexpected(response: &Response) -> Error {
         Response::Route(_) => "Route",
         Response::History(_) => "History",
         Response::Quality(_) => "Quality",
+        Response::Timeline(_) => "Timeline",
     };
     Error::Protocol(format!("{what} does not answer this request"))
 }
@@ -139,8 +146,8 @@ fn explain(error: io::Error, path: &Path) -> Error {
     }
 }
 
-/// Says Hello; the daemon's name and version.
-async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Error> {
+/// Says Hello; the daemon's name and version, and the version of the protocol.
+async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<(String, u16), Error> {
     let client = format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     let hello = encode(&Request::Hello { least: VERSION_MIN, most: VERSION_MAX, client });
     let payload = hello.map_err(|e| Error::Protocol(e.to_string()))?;
@@ -157,7 +164,7 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Err
     match decode(&frame.payload).map_err(|e| Error::Protocol(e.to_string()))? {
         Response::Welcome { version, server, .. } if (VERSION_MIN..=VERSION_MAX).contains(&version) => {
             sent.map_err(|_| Error::Disconnected)?;
-            Ok(server)
+            Ok((server, version))
         }
         Response::Welcome { version, .. } => Err(Error::Protocol(format!("it chose version {version}"))),
         Response::Rejected(rejection) => Err(rejection.into()),
@@ -171,7 +178,8 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<String, Err
         | Response::Queue(_)
         | Response::Route(_)
         | Response::History(_)
-        | Response::Quality(_)) => Err(unexpected(&other)),
+        | Response::Quality(_)
+        | Response::Timeline(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -227,7 +235,8 @@ impl Calls {
             | Response::Queue(_)
             | Response::Route(_)
             | Response::History(_)
-            | Response::Quality(_) => false,
+            | Response::Quality(_)
+            | Response::Timeline(_) => false,
         };
         let mut state = self.state();
         if more {
@@ -279,7 +288,8 @@ async fn read(mut reader: Reader, calls: &Calls) -> End {
             | Response::Queue(_)
             | Response::Route(_)
             | Response::History(_)
-            | Response::Quality(_) => None,
+            | Response::Quality(_)
+            | Response::Timeline(_) => None,
         };
         calls.deliver(frame.id, Reply { response, descriptor });
     }

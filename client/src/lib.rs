@@ -20,7 +20,7 @@
 //!
 //! Where to look: [`client`] has the verbs, [`session`] what goes on when the daemon goes away, [`submission`] what is
 //! handed in, [`attachment`] how pictures reach the daemon, [`spec`] short ways to write a job, [`retry`] how to go on when
-//! the queue is full, [`reconnect`] when the daemon is away, [`path`] how the socket is found. The vocabulary is that of
+//! the queue is full, [`reconnect`] when the daemon is away, [`path`] how the socket is found, and, behind the feature of that name, `report` what is made of a daemon's record. The vocabulary is that of
 //! [`gpusched_shared`], re-exported here.
 
 pub mod attachment;
@@ -31,6 +31,8 @@ pub mod error;
 mod mailbox;
 pub mod path;
 pub mod reconnect;
+#[cfg(feature = "report")]
+pub mod report;
 pub mod retry;
 pub mod session;
 pub mod spec;
@@ -41,9 +43,9 @@ pub use client::{Client, Watch};
 pub use error::Error;
 pub use gpusched_shared as shared;
 pub use gpusched_shared::{
-    Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Explanation, FailureKind, ImageSpec, JobId, JobSpec,
-    JobState, JobView, Outcome, QualityView, QueueView, Reflect, Reflection, Rejection, RouteView, Size, StatusView,
-    Task, TimeLimit, Update, Verdict, VqaSpec,
+    Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Cursor, Explanation, FailureKind, ImageSpec, JobId,
+    JobSpec, JobState, JobView, Outcome, QualityView, QueueView, Reflect, Reflection, Rejection, RouteView, Size,
+    StatusView, Task, TimeLimit, TimelineView, Track, Update, Verdict, VqaSpec,
 };
 pub use path::default_socket;
 pub use reconnect::Reconnect;

@@ -3,7 +3,7 @@
 //! behind a feature of that name.
 //!
 //! Read in this order: [`spec`] (what a client asks for), [`outcome`] and [`reflect`] (what it gets), [`view`] and [`explain`] (what it
-//! sees meanwhile), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
+//! sees meanwhile), [`timeline`] (what is on record of it afterwards), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
 //! written down in `shared/PROTOCOL.md`, with examples that a test compares byte for byte.
 
 pub mod blob;
@@ -24,6 +24,7 @@ pub mod response;
 #[cfg(feature = "socket")]
 pub mod socket;
 pub mod spec;
+pub mod timeline;
 pub mod units;
 pub mod view;
 
@@ -38,6 +39,9 @@ pub use rejection::{Quota, Rejection};
 pub use request::Request;
 pub use response::Response;
 pub use spec::{ImageSpec, JobSpec, Size, Task, TaskKind, VqaSpec};
+pub use timeline::{
+    About, Cursor, LaneSpan, MemoryEvent, MemorySample, Parked, StageRole, TimelinePage, TimelineView, Track,
+};
 pub use units::Bytes;
 pub use view::{
     Activity, AttemptEnd, AttemptView, ClassView, EngineView, JobState, JobView, LaneView, ModelView, PartitionView,
@@ -47,7 +51,7 @@ pub use view::{
 /// The oldest protocol version this build speaks.
 pub const VERSION_MIN: u16 = 3;
 /// The newest protocol version this build speaks.
-pub const VERSION_MAX: u16 = 3;
+pub const VERSION_MAX: u16 = 4;
 /// Environment variable that names the socket, for clients and for the daemon.
 pub const SOCKET_ENV: &str = "GPUSCHED_SOCKET";
 /// Where the system's daemon listens.

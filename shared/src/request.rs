@@ -3,6 +3,7 @@
 use crate::codec::{Decode, Encode};
 use crate::id::JobId;
 use crate::spec::JobSpec;
+use crate::timeline::{Cursor, Track};
 
 /// A request. Each gets at least one [`Response`](crate::Response) with its request id.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -85,5 +86,18 @@ pub enum Request {
         window: u32,
         /// The most points of the trend, at most [`MAX_POINTS`](crate::quality::MAX_POINTS).
         points: u32,
+    },
+    /// From version 4 on. Asks for a `Timeline`: a page of what ran when, or of what memory was in use, newest first.
+    Timeline {
+        /// Which of the two.
+        track: Track,
+        /// Only what began at or after this, in milliseconds since the Unix epoch.
+        since_unix_ms: u64,
+        /// Only what began before this, likewise.
+        until_unix_ms: u64,
+        /// Where the page before ended; none for the first one.
+        before: Option<Cursor>,
+        /// At most so many entries, and at most [`MAX_PAGE`](crate::timeline::MAX_PAGE).
+        limit: u32,
     },
 }

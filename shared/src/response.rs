@@ -6,6 +6,7 @@ use crate::explain::{Explanation, QueueView, RouteView};
 use crate::id::JobId;
 use crate::quality::QualityView;
 use crate::rejection::Rejection;
+use crate::timeline::TimelineView;
 use crate::view::{AttemptView, JobView, StatusView, Update};
 
 /// A response; its request id is that of the request it answers.
@@ -44,4 +45,6 @@ pub enum Response {
     History(Vec<AttemptView>),
     /// To Quality.
     Quality(QualityView),
+    /// To Timeline.
+    Timeline(TimelineView),
 }

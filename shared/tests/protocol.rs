@@ -1,16 +1,19 @@
 //! `PROTOCOL.md` against the code: every example in it is what the code writes, and reads back as what it says.
 
+#[path = "protocol/timeline.rs"]
+mod timeline;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, EngineView, Explanation,
-    ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome, PartitionView, Phase,
-    PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection, Request, Response, Round,
-    RoundImage, RouteView, RuleView, Size, StatusView, StorageView, Success, Task, TrendPoint, Update, Usage, Verdict,
-    VqaSpec,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EngineView,
+    Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
+    PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection,
+    Request, Response, Round, RoundImage, RouteView, RuleView, Size, StageRole, StatusView, StorageView, Success, Task,
+    Track, TrendPoint, Update, Usage, Verdict, VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");
@@ -165,7 +168,7 @@ fn every_example_is_what_the_code_says() {
 fn requests(examples: &mut Examples) {
     let key = |key: &str| Some(key.to_owned());
     let submit = |spec, pictures, attached, key| Request::Submit { spec, pictures, attached, key };
-    examples.is("hello", 0, &Request::Hello { least: 3, most: 3, client: "demo 1".to_owned() });
+    examples.is("hello", 0, &Request::Hello { least: 3, most: 4, client: "demo 1".to_owned() });
     let circle = JobSpec {
         task: Task::Txt2Img(ImageSpec {
             prompt: "a red circle".to_owned(),
@@ -202,12 +205,17 @@ fn requests(examples: &mut Examples) {
     examples.is("fetch-round", 18, &Request::Fetch { job: JobId(9), round: Some(1) });
     let since_unix_ms = 1_795_362_071_000;
     examples.is("quality", 19, &Request::Quality { since_unix_ms, window: 100, points: 10 });
+    let before = Some(Cursor { unix_ms: 1_795_362_090_000, id: 9, attempt: 1 });
+    let until_unix_ms = since_unix_ms + 3_600_000;
+    let page = |track, before| Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit: 400 };
+    examples.is("timeline-lanes", 20, &page(Track::Lanes, before));
+    examples.is("timeline-memory", 21, &page(Track::Memory, None));
 }
 
 fn responses(examples: &mut Examples) {
     let server = "gpuschedd 0.1.0".to_owned();
-    examples.is("welcome", 0, &Response::Welcome { version: 3, server, max_open_requests: 32 });
-    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 4, most: 5 }));
+    examples.is("welcome", 0, &Response::Welcome { version: 4, server, max_open_requests: 32 });
+    examples.is("rejected-version", 0, &Response::Rejected(Rejection::Version { least: 5, most: 6 }));
     examples.is("accepted", 3, &Response::Accepted(JobId(7)));
     let full = Rejection::QueueFull { class: "interactive".to_owned(), limit: 64, retry_after_ms: 2500 };
     examples.is("rejected-queue-full", 3, &Response::Rejected(full));
@@ -236,6 +244,8 @@ fn responses(examples: &mut Examples) {
     examples.is("route-view", 12, &Response::Route(route()));
     examples.is("history-view", 16, &Response::History(attempts()));
     examples.is("quality-view", 19, &Response::Quality(quality()));
+    examples.is("timeline-lanes-view", 20, &Response::Timeline(timeline::lanes()));
+    examples.is("timeline-memory-view", 21, &Response::Timeline(timeline::memory()));
 }
 
 fn status() -> StatusView {

@@ -59,6 +59,7 @@ fn is_meant(payload: &[u8]) -> bool {
             | Request::List { .. }
             | Request::Fetch { .. }
             | Request::Quality { .. }
+            | Request::Timeline { .. }
             | Request::Status
             | Request::Explain(_)
             | Request::Queue

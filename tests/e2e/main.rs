@@ -16,6 +16,7 @@ mod metrics;
 mod pictures;
 mod poison;
 mod reflection;
+mod report;
 mod restart;
 mod scheduling;
 mod slow;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use gpusched_core::{Measurement, Part, Role};
-use gpusched_daemon::journal::Entry;
 use gpusched_daemon::journal::check::check;
+use gpusched_daemon::journal::{Entry, Stay};
 use gpusched_shared::{AttemptEnd, JobId, JobState, Outcome};
 
 use crate::disk::{Disk, Image, Left};
@@ -32,7 +32,13 @@ pub(crate) fn day(tape: &Arc<Tape>, root: &Path, wait: bool) -> Result<(), Stopp
     let job = JobId(2);
     let lane = || "light-0".to_owned();
     station.journal.write(Entry::Attempt { job, attempt: 1, lane: lane(), unix_ms: 5 });
-    station.journal.write(Entry::AttemptEnd { job, attempt: 1, end: AttemptEnd::OutOfMemory, unix_ms: 6 });
+    station.journal.write(Entry::AttemptEnd {
+        job,
+        attempt: 1,
+        end: AttemptEnd::OutOfMemory,
+        stay: Stay::default(),
+        unix_ms: 6,
+    });
     station.journal.write(Entry::BackOff { job, retry: 1, retry_at_unix_ms: 900 });
     if wait {
         wait_for_sync(&station, tape)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpusched_shared::{ClassView, JobId, JobState, JobView, LaneView};
+use gpusched_shared::{ClassView, JobId, JobState, JobView, LaneView, PartitionView};
 
 use crate::effect::JobRecord;
 use crate::job::Job;
@@ -61,6 +61,11 @@ impl Scheduler {
             partition: self.ledger.view(index),
         });
         views.collect()
+    }
+
+    /// The memory of a class, by its place in the plan. What the engine counts of it is not in it.
+    pub fn partition(&self, class: usize) -> Option<PartitionView> {
+        (class < self.plan.classes().len()).then(|| self.ledger.view(class))
     }
 
     /// The lanes as they stand.

@@ -1,12 +1,13 @@
 //! `gpuschedd demo`: the main job from end to end, and the experiment that gpusched exists for. Ten image jobs and five
 //! question jobs are submitted together to private daemons in temporary directories, one with several queues and one with
-//! a single queue, and by themselves; every result is checked, and a table and the pictures are left behind.
+//! a single queue, and by themselves; every result is checked, and a table, a report and the pictures are left behind.
 
 pub mod adherence;
 pub mod checker;
 mod experiment;
 mod jobs;
 mod memory;
+mod page;
 mod private_daemon;
 mod progress;
 mod report;
@@ -87,6 +88,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         done.and(stopped.0).and(stopped.1)
     })?;
     eprintln!("\npictures, report.json, timings.json, timeline.json and the daemons' logs are in {}", out.display());
+    eprintln!("open {} in a browser to see what ran when", out.join(page::FILE).display());
     Ok(())
 }
 
@@ -110,6 +112,7 @@ async fn both(
         .context("cannot write report.json")?;
     let timelines = serde_json::to_vec(&timelines(&results))?;
     std::fs::write(out.join("timeline.json"), timelines).context("cannot write timeline.json")?;
+    page::write(&multi_queue, &fifo, &results, out).await?;
     if json {
         println!("{}", serde_json::to_string_pretty(&outcome)?);
     } else {

@@ -269,12 +269,12 @@ fn ratio(of: &[Run], to: &[Run], quantity: fn(&Run) -> f64) -> f64 {
 }
 
 /// The run whose makespan is the median.
-fn middle(runs: &[Run]) -> Option<&Run> {
+pub(super) fn middle(runs: &[Run]) -> Option<&Run> {
     let makespan = median(runs.iter().map(|run| run.makespan).collect());
     runs.iter().find(|run| run.makespan == makespan)
 }
 
-fn counts(run: Option<&Run>) -> (usize, usize) {
+pub(super) fn counts(run: Option<&Run>) -> (usize, usize) {
     let finished = || run.into_iter().flat_map(|run| &run.finished);
     (finished().filter(|done| done.is_image()).count(), finished().filter(|done| !done.is_image()).count())
 }

@@ -34,10 +34,7 @@ impl Driver {
             }
             Effect::Gate { class, closed } => self.order(Command::Gate { class, closed }),
             Effect::Evict { class, model } => self.order(Command::Unload { class, model }),
-            Effect::AttemptEnded { job, attempt, end } => {
-                let unix_ms = self.clock.unix_ms();
-                self.journal.write(Entry::AttemptEnd { job, attempt, end, unix_ms });
-            }
+            Effect::AttemptEnded { job, attempt, end } => self.attempt_ended(job, attempt, end),
             Effect::BackOff { job, retry, within_ms } => {
                 let retry_at_unix_ms = self.clock.unix_ms().saturating_add(within_ms);
                 self.journal.write(Entry::BackOff { job, retry, retry_at_unix_ms });
@@ -83,6 +80,7 @@ impl Driver {
         let (LaneId(lane), name) = (lane, self.observer.lane(lane).to_owned());
         let unix_ms = self.clock.unix_ms();
         self.journal.write(Entry::Attempt { job, attempt, lane: name, unix_ms });
+        self.attempt_began(job);
         // Opening a file of our own directory is no wait to speak of.
         let files = record.pictures.iter().map(|picture| self.blobs.get(picture.blob.hash).map(OwnedFd::from));
         let failed = match files.collect::<Result<Vec<_>, _>>() {

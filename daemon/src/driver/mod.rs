@@ -9,10 +9,13 @@
 //!
 //! What goes into the scheduler and what comes out of it the observer sees, too, and tells log and metrics.
 //!
-//! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `questions` what sessions
-//! ask, `submissions` how jobs come in, `results` how what they made is kept and `service` what the service manager is told. It is the only part that knows server, journal, blobs and engine; they do not know each other. It never blocks: disks
+//! Where to look: `effects` is what the scheduler wants done, `news` what the engine says, `course` what is noted of it,
+//! `questions` what sessions ask, `submissions` how jobs come in, `results` how what they made is kept and `service` what the
+//! service manager is told. It is the only part that knows server, journal, blobs and engine; they do not know each other.
+//! It never blocks: disks
 //! are the journal's thread's and the blocking pool's business.
 
+mod course;
 mod effects;
 mod news;
 mod questions;
@@ -38,6 +41,7 @@ use crate::telemetry::Observer;
 use crate::telemetry::message::{Message, say};
 use crate::telemetry::metrics::page::TakeDown;
 use crate::telemetry::preemption::Preemption;
+use course::Course;
 use results::Stored;
 pub use service::{Configuration, Service};
 use submissions::Underway;
@@ -105,6 +109,7 @@ pub struct Driver {
     watchers: HashMap<JobId, watch::Sender<Update>>,
     /// How fast each class makes way, in the order of the classes.
     preemption: Vec<Preemption>,
+    course: Course,
     /// Results that the blocking pool has stored.
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
     /// What keeps results in the store until the outcomes that name them are on record, and previews until those of the jobs
@@ -155,6 +160,7 @@ impl Driver {
             observer,
             underway: Underway::default(),
             watchers: HashMap::new(),
+            course: Course::default(),
             stored: mpsc::channel(64),
             holds: HashMap::new(),
             started: Instant::now(),
@@ -330,6 +336,7 @@ impl Driver {
         {
             self.abandon();
         }
+        self.look_if_due();
         self.input(Input::Tick);
     }
 
@@ -339,7 +346,7 @@ impl Driver {
             Stopping::No => None,
             Stopping::Draining(until) | Stopping::Abandoning(until) => Some(until),
         };
-        deadline.into_iter().chain(stopping).min()
+        deadline.into_iter().chain(stopping).chain(self.course.next_look()).min()
     }
 
     fn now(&self) -> Time {

@@ -2,10 +2,9 @@
 
 use gpusched_core::{Blame, Input};
 use gpusched_engine::{Event, Product};
-use gpusched_shared::{Bytes, JobId, Outcome, Usage};
+use gpusched_shared::{Bytes, JobId, MemoryEvent, Outcome, Usage};
 
 use super::{Driver, outcome_of};
-use crate::journal::Entry;
 use crate::supervisor::News;
 use crate::telemetry::message::{Message, say};
 
@@ -34,16 +33,23 @@ impl Driver {
     fn engine_event(&mut self, event: Event) {
         match event {
             Event::Started(job) => self.input(Input::Started(job)),
-            Event::Progress(job, activity) => self.input(Input::Progress(job, activity)),
+            Event::Progress(job, activity) => {
+                self.got_further(job);
+                self.input(Input::Progress(job, activity));
+            }
             Event::Parked { job, after_us } => {
                 let class = self.scheduler.class_of(job);
                 if let (Some(class), Some(after_us)) = (class, after_us) {
                     self.preemption[class].parked(after_us);
                     self.observer.made_way(class, after_us);
                 }
+                self.course.park(job);
                 self.input(Input::Parked(job));
             }
-            Event::Resumed(job) => self.input(Input::Resumed(job)),
+            Event::Resumed(job) => {
+                self.course.resume(job);
+                self.input(Input::Resumed(job));
+            }
             Event::Missed { class } => {
                 if let Some(preemption) = self.preemption.get_mut(class) {
                     preemption.missed();
@@ -51,7 +57,7 @@ impl Driver {
                 }
             }
             Event::Interrupted(job, usage) => {
-                self.note_gap(job, usage);
+                self.note_end(job, usage);
                 self.input(Input::Interrupted(job, usage));
             }
             Event::Loaded { class, model, bytes } => {
@@ -64,22 +70,22 @@ impl Driver {
                     "{model} is in memory for {name}: {size}"
                 );
                 self.input(Input::Loaded { class, model, bytes });
+                self.sample(class, MemoryEvent::Loaded);
             }
             Event::Unloaded { class, model } => {
                 let name = self.observer.class(class);
                 say!(Message::ModelUnloaded, CLASS = name, MODEL = model, "{model} has left the memory for {name}");
                 self.input(Input::Unloaded { class, model });
+                self.sample(class, MemoryEvent::Unloaded);
             }
             Event::Flushed { class, before, after } => {
                 self.observer.flushed(class, before.resident_bytes.saturating_sub(after.resident_bytes));
-                let class = self.observer.class(class).to_owned();
-                let unix_ms = self.clock.unix_ms();
-                self.journal.write(Entry::Flush { class, before, after, unix_ms });
+                self.flushed(class, before, after);
             }
             Event::Inspected { ticket, result } => self.inspected(ticket, result),
             Event::Previewed { job, png, size } => self.store_preview(job, png, size),
             Event::Finished(job, result, usage) => {
-                self.note_gap(job, usage);
+                self.note_end(job, usage);
                 match result {
                     Ok(Product::Answers(answers)) => {
                         self.input(Input::Finished(job, Outcome::Answers(answers), usage));
@@ -95,7 +101,8 @@ impl Driver {
         }
     }
 
-    fn note_gap(&mut self, job: JobId, usage: Usage) {
+    fn note_end(&mut self, job: JobId, usage: Usage) {
+        self.course.measured(job, usage);
         if let Some(class) = self.scheduler.class_of(job) {
             self.preemption[class].gap(usage.longest_gap_us);
         }

@@ -56,6 +56,9 @@ impl Driver {
             },
             Ask::History(peer, job, reply) => self.history(peer, job, reply),
             Ask::Quality { since_unix_ms, window, points, reply } => self.quality(since_unix_ms, window, points, reply),
+            Ask::Timeline { peer, track, between_unix_ms, before, limit, reply } => {
+                self.timeline(peer, track, between_unix_ms, before, limit, reply);
+            }
             Ask::Queue(peer, reply) => drop(reply.send(Ok(self.queue(peer)))),
             Ask::Route(peer, spec, reply) => drop(reply.send(self.route(peer, spec))),
             Ask::SetPriority(peer, job, priority, reply) => match self.live(peer, job) {

@@ -196,10 +196,13 @@ fn tables(connection: &Connection, report: &mut Report) -> rusqlite::Result<BTre
             )),
         }
     }
-    let mut statement = state.prepare(r#"SELECT job, "end" FROM attempts WHERE "end" IS NOT NULL"#)?;
-    for attempt in statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))? {
-        let (job, end) = attempt?;
-        if let Err(e) = row::attempt_end(job, &end) {
+    let mut statement = state.prepare(r#"SELECT job, "end", parked FROM attempts WHERE "end" IS NOT NULL"#)?;
+    let attempts = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Option<String>>(2)?)))?;
+    for attempt in attempts {
+        let (job, end, parked) = attempt?;
+        let parked = parked.map_or(Ok(Vec::new()), |parked| row::parked(job, &parked));
+        if let Err(e) = row::attempt_end(job, &end).map(drop).and(parked.map(drop)) {
             report.problem(format!("attempt of {e}: {backup}"));
         }
     }

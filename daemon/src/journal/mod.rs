@@ -6,7 +6,7 @@
 //!
 //! Where to look: `worker` is the thread, `store` the database and what can go wrong with it, `write` what entries do to
 //! the tables, `read` how questions are answered, `row` what is believed of a row; `recovery` puts things in order at the
-//! start, `retention` says what is forgotten and `forget` does it; `quality` is what stays of reflecting jobs; `check` and
+//! start, `retention` says what is forgotten and `forget` does it; `quality` is what stays of reflecting jobs, `timeline` what ran when and what memory was in use; `check` and
 //! `backup` are for people (`cli`).
 //!
 //! A stage of a reflecting job is a row of its own, with that job as its `parent`. It is in no list, its files are noted as
@@ -25,6 +25,7 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod worker;
 mod write;
 
@@ -35,10 +36,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use gpusched_core::{EndedPart, JobRecord, Measurement, Ticket};
-use gpusched_engine::Memory;
 use gpusched_shared::{
-    AttemptEnd, AttemptView, BlobHash, JobId, JobView, Outcome, QualityView, Reflection, Rejection, StorageView, Uid,
-    Usage,
+    AttemptEnd, AttemptView, BlobHash, Cursor, JobId, JobView, MemorySample, Outcome, Parked, QualityView, Reflection,
+    Rejection, StorageView, TimelinePage, Track, Uid, Usage,
 };
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +127,8 @@ pub enum Entry {
         attempt: u32,
         /// How it ended.
         end: AttemptEnd,
+        /// What it was like there.
+        stay: Stay,
         /// Wall-clock time.
         unix_ms: u64,
     },
@@ -160,17 +162,17 @@ pub enum Entry {
     },
     /// What jobs of a shape were measured to need; replaces what was known of it.
     Footprint(Measurement),
-    /// The memory of a class was flushed.
-    Flush {
-        /// The class.
-        class: String,
-        /// Memory before.
-        before: Memory,
-        /// Memory after.
-        after: Memory,
-        /// Wall-clock time.
-        unix_ms: u64,
-    },
+    /// What the memory of a class held.
+    Memory(MemorySample),
+}
+
+/// What was noted of an attempt while a lane had it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stay {
+    /// When it was parked, at most [`MAX_PARKS`](gpusched_shared::timeline::MAX_PARKS) times.
+    pub parked: Vec<Parked>,
+    /// The most memory it used beside its model's weights, in bytes; 0 if that was not measured.
+    pub peak_bytes: u64,
 }
 
 /// What the journal says to the driver.
@@ -225,6 +227,21 @@ pub enum Query {
         points: u32,
         /// Where the answer goes.
         reply: oneshot::Sender<QualityView>,
+    },
+    /// A page of what ran when, or of what memory was in use, newest first, and where to go on.
+    Timeline {
+        /// Which of the two.
+        track: Track,
+        /// Whose attempts are told in full; `None` for everyone's.
+        uid: Option<Uid>,
+        /// Only what began at or after this and before that, in milliseconds since the Unix epoch.
+        between_unix_ms: (u64, u64),
+        /// Where the page before ended.
+        before: Option<Cursor>,
+        /// At most so many.
+        limit: u32,
+        /// Where the answer goes.
+        reply: oneshot::Sender<(TimelinePage, Option<Cursor>)>,
     },
     /// Which job has a key. Answered with [`Reply::KeyOf`], in order with the other replies: whoever knows the jobs that
     /// have not ended by these replies finds each key in one place or the other.

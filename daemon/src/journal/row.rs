@@ -1,9 +1,11 @@
 //! Rows of the table of jobs, which are not trusted: disks decay, and people have tools. Pure, for the fuzzer's sake.
 
 use gpusched_core::{EndedPart, JobRecord, Part, Role};
-use gpusched_shared::{AttemptEnd, BlobHash, BlobRef, JobId, JobState, JobView, Outcome, Reflection, Usage};
-use serde::Serialize;
+use gpusched_shared::{
+    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, JobState, JobView, Outcome, Parked, Reflection, Usage,
+};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// A row that is not what this program writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +142,29 @@ pub fn ended_part(row: &JobRow) -> Result<EndedPart, RowError> {
 /// [`RowError`].
 pub fn attempt_end(job: i64, text: &str) -> Result<AttemptEnd, RowError> {
     json(job, "end", text)
+}
+
+/// When an attempt at a job was parked.
+///
+/// # Errors
+/// [`RowError`].
+pub fn parked(job: i64, text: &str) -> Result<Vec<Parked>, RowError> {
+    json(job, "parked", text)
+}
+
+/// What a job is about: a part of its record.
+#[derive(Debug, Deserialize)]
+pub(super) struct Brief {
+    /// What to do.
+    pub(super) spec: JobSpec,
+    /// Which stage of which job it is.
+    #[serde(default)]
+    pub(super) part: Option<Part>,
+}
+
+/// A part of a job's record.
+pub(super) fn brief(job: i64, record: &str) -> Result<Brief, RowError> {
+    json(job, "record", record)
 }
 
 /// The name of a file that a job refers to.

@@ -102,6 +102,30 @@ const MIGRATIONS: &[&str] = &[
         check_us INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE attempts ADD COLUMN parked TEXT;         -- JSON of a list of Parked; null while it has not ended
+    ALTER TABLE attempts ADD COLUMN peak_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX attempts_by_time ON attempts (started_unix_ms, job, attempt);
+    CREATE TABLE memory (                                -- what partitions held; of flushes also what the process did
+        id INTEGER PRIMARY KEY,
+        unix_ms INTEGER NOT NULL,
+        class TEXT NOT NULL,
+        event TEXT NOT NULL,                             -- a MemoryEvent
+        used_bytes INTEGER NOT NULL,
+        reserved_bytes INTEGER NOT NULL,
+        cap_bytes INTEGER NOT NULL,
+        resident_bytes INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO memory (unix_ms, class, event, used_bytes, reserved_bytes, cap_bytes, resident_bytes)
+        SELECT unix_ms, class, event, used, 0, 0, resident FROM (
+            SELECT rowid AS at, 0 AS half, unix_ms, class, 'flushing' AS event, live_before AS used,
+                resident_before AS resident FROM flushes
+            UNION ALL
+            SELECT rowid, 1, unix_ms, class, 'flushed', live_after, resident_after FROM flushes
+        ) ORDER BY at, half;
+    DROP TABLE flushes;
+    CREATE INDEX memory_by_time ON memory (unix_ms, id);
+",
 ];
 
 /// The newest schema version.

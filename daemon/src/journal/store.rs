@@ -153,7 +153,7 @@ impl Store {
             | Entry::AttemptEnd { .. }
             | Entry::BackOff { .. }
             | Entry::Footprint(_)
-            | Entry::Flush { .. } => false,
+            | Entry::Memory(_) => false,
         });
         self.logged += entries.len();
         self.transact(power, |transaction| {

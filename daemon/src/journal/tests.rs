@@ -1,9 +1,10 @@
-//! The journal as its users see it, with real files. What it forgets is in `limits`; `stages` and `quality` are about jobs
+//! The journal as its users see it, with real files. What it forgets is in `limits`, what it tells of the past in `timeline`; `stages` and `quality` are about jobs
 //! that reflect.
 
 mod limits;
 mod quality;
 mod stages;
+mod timeline;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -200,7 +201,13 @@ fn a_job_s_life_is_on_record() {
     drop(hold);
     let (job, lane) = (JobId(1), "light-0".to_owned());
     opened.journal.write(Entry::Attempt { job, attempt: 1, lane: lane.clone(), unix_ms: 100 });
-    opened.journal.write(Entry::AttemptEnd { job, attempt: 1, end: AttemptEnd::OutOfMemory, unix_ms: 110 });
+    opened.journal.write(Entry::AttemptEnd {
+        job,
+        attempt: 1,
+        end: AttemptEnd::OutOfMemory,
+        stay: Stay::default(),
+        unix_ms: 110,
+    });
     opened.journal.write(Entry::BackOff { job, retry: 1, retry_at_unix_ms: 5000 });
     drop(opened);
 

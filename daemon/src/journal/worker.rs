@@ -7,7 +7,7 @@
 //! that were accepted, and are *held* here and tried again until they fit, in the order in which they came, at most once a
 //! second. How much that can be is bounded by the jobs that were accepted: of each its last amendment, what became of those
 //! attempts that it still has, and its next stages.
-//! What nothing rests on, how memory was flushed, is not held.
+//! What nothing rests on, what memory was in use, is not held.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::read::{self, ReadError};
 use super::retention::{Calendar, excess};
 use super::store::{Fault, Store};
 use super::write::key_of;
-use super::{Entry, Message, Query, Reply, quality};
+use super::{Entry, Message, Query, Reply, quality, timeline};
 use crate::config::RetentionConfig;
 use crate::disk::Low;
 
@@ -163,7 +163,7 @@ impl Worker {
                 Entry::Submission(record) if record.part.is_none() => {
                     self.say(Reply::RecordFailed(record.id, refusal.clone()));
                 }
-                Entry::Flush { .. } => {}
+                Entry::Memory(_) => {}
                 Entry::Amendment(record) => {
                     // A client may amend its job as often as it likes.
                     self.held.retain(|held| !matches!(held, Entry::Amendment(earlier) if earlier.id == record.id));
@@ -227,6 +227,10 @@ impl Worker {
             Query::Quality { since_unix_ms, window, points, reply } => {
                 let view = quality::view(connection, since_unix_ms, window, points);
                 view.map(|view| drop(reply.send(view))).map_err(ReadError::from)
+            }
+            Query::Timeline { track, uid, between_unix_ms, before, limit, reply } => {
+                let page = timeline::page(connection, track, uid, between_unix_ms, before, limit);
+                page.map(|page| drop(reply.send(page)))
             }
             Query::KeyOf { ticket, uid, key } => match key_of(connection, uid, &key).map_err(Fault::from) {
                 Ok(found) => {

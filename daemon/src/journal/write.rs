@@ -6,10 +6,7 @@ use rusqlite::{ErrorCode, OptionalExtension, Transaction, params};
 
 use super::row::{blobs, integer, key, part_name, text};
 use super::store::Fault;
-use super::{Entry, Reply, quality};
-
-/// Flushes that are kept; older ones are forgotten.
-const FLUSHES: i64 = 10_000;
+use super::{Entry, Reply, quality, timeline};
 
 /// Writes an entry; returns what to say once it is committed.
 pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Option<Reply>, Fault> {
@@ -57,9 +54,9 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                 params![key(*job), attempt, lane, integer(*unix_ms)],
             )?
         }
-        Entry::AttemptEnd { job, attempt, end, unix_ms } => run(
-            r#"UPDATE attempts SET ended_unix_ms = ?3, "end" = ?4 WHERE job = ?1 AND attempt = ?2"#,
-            params![key(*job), attempt, integer(*unix_ms), text(end)?],
+        Entry::AttemptEnd { job, attempt, end, stay, unix_ms } => run(
+            r#"UPDATE attempts SET ended_unix_ms = ?3, "end" = ?4, parked = ?5, peak_bytes = ?6 WHERE job = ?1 AND attempt = ?2"#,
+            params![key(*job), attempt, integer(*unix_ms), text(end)?, text(&stay.parked)?, integer(stay.peak_bytes)],
         )?,
         Entry::BackOff { job, retry, retry_at_unix_ms } => run(
             "UPDATE jobs SET retries = ?2, retry_at_unix_ms = ?3 WHERE id = ?1 AND outcome IS NULL",
@@ -105,20 +102,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                 integer(kept.runs)
             ],
         )?,
-        Entry::Flush { class, before, after, unix_ms } => {
-            run(
-                "INSERT INTO flushes VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    integer(*unix_ms),
-                    class,
-                    integer(before.live_bytes),
-                    integer(after.live_bytes),
-                    integer(before.resident_bytes),
-                    integer(after.resident_bytes)
-                ],
-            )?;
-            run("DELETE FROM flushes WHERE rowid <= ?1", params![transaction.last_insert_rowid() - FLUSHES])?
-        }
+        Entry::Memory(sample) => timeline::keep(transaction, sample)?,
     };
     Ok(None)
 }

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    AttemptView, BlobRef, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView, Size,
-    StatusView, Uid, Update,
+    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
+    Size, StatusView, TimelineView, Track, Uid, Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -95,6 +95,21 @@ pub enum Ask {
         points: u32,
         /// Gets the numbers.
         reply: Reply<QualityView>,
+    },
+    /// Asks for a page of what ran when, or of what memory was in use.
+    Timeline {
+        /// Who asks.
+        peer: Peer,
+        /// Which of the two.
+        track: Track,
+        /// Only what began at or after this and before that, in milliseconds since the Unix epoch.
+        between_unix_ms: (u64, u64),
+        /// Where the page before ended.
+        before: Option<Cursor>,
+        /// At most so many entries.
+        limit: u32,
+        /// Gets the page, newest first.
+        reply: Reply<TimelineView>,
     },
     /// Asks what waits and runs.
     Queue(Peer, Reply<Vec<QueueView>>),

@@ -13,6 +13,7 @@ use gpusched_core::{Picture, SessionId};
 use gpusched_shared::frame::{MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, split};
 use gpusched_shared::spec::{PRIORITY, check_key, within};
+use gpusched_shared::timeline::{MAX_PAGE, TIMELINE_SINCE};
 use gpusched_shared::{
     JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
 };
@@ -49,8 +50,8 @@ pub(super) async fn run(
     let mut writing = tokio::spawn(write(writer, waiting, Duration::from_secs(context.limits.write_timeout_s)));
     let limit = Duration::from_secs(context.limits.handshake_timeout_s);
     let greeted = timeout(limit, greet(&mut reader, &out, context)).await;
-    if matches!(greeted, Ok(true)) {
-        let client = Client { peer, session, context: Arc::clone(context), asks: asks.clone(), out };
+    if let Ok(Some(version)) = greeted {
+        let client = Client { peer, session, version, context: Arc::clone(context), asks: asks.clone(), out };
         client.requests(&mut reader).await;
         // Every submission of this connection is before this in the queue, so none escapes it.
         let _ = asks.send(Ask::Closed(session)).await;
@@ -66,12 +67,12 @@ pub(super) async fn run(
     }
 }
 
-/// Reads the Hello and answers it. False ends the connection.
-async fn greet(reader: &mut Reader, out: &Outbox, context: &Context) -> bool {
-    let Some((id, request)) = next(reader, out, context).await else { return false };
+/// Reads the Hello and answers it; the version that is spoken from here on. `None` ends the connection.
+async fn greet(reader: &mut Reader, out: &Outbox, context: &Context) -> Option<u16> {
+    let (id, request) = next(reader, out, context).await?;
     let response = greeting(request, context.limits.open_requests);
-    let welcome = matches!(response, Response::Welcome { .. });
-    out.say(id, response).await && welcome
+    let spoken = if let Response::Welcome { version, .. } = &response { Some(*version) } else { None };
+    if out.say(id, response).await { spoken } else { None }
 }
 
 /// The answer to a connection's first request: Welcome, or why not.
@@ -129,6 +130,8 @@ async fn next(reader: &mut Reader, out: &Outbox, context: &Context) -> Option<(R
 struct Client {
     peer: Peer,
     session: SessionId,
+    /// Of the protocol, as spoken on this connection.
+    version: u16,
     context: Arc<Context>,
     asks: mpsc::Sender<Ask>,
     out: Outbox,
@@ -272,6 +275,15 @@ impl Client {
             Request::Quality { since_unix_ms, window, points } => {
                 let quality = |reply| Ask::Quality { since_unix_ms, window, points, reply };
                 self.long(id, quality, Response::Quality).await
+            }
+            Request::Timeline { .. } if self.version < TIMELINE_SINCE => {
+                let reason = format!("Timeline is of version {TIMELINE_SINCE}, and version {} is spoken", self.version);
+                Err(Rejection::Malformed { reason }.into())
+            }
+            Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit } => {
+                let (between_unix_ms, limit) = ((since_unix_ms, until_unix_ms), limit.min(MAX_PAGE));
+                let ask = |reply| Ask::Timeline { peer, track, between_unix_ms, before, limit, reply };
+                self.long(id, ask, Response::Timeline).await
             }
             Request::Drain(on) => self.long(id, |reply| Ask::Drain(peer, on, reply), Response::Status).await,
         }

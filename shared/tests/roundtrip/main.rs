@@ -1,6 +1,7 @@
 //! Whatever can be said arrives as it was said, and no bytes make the decoder panic.
 
 mod reflection;
+mod timeline;
 
 use gpusched_shared::codec::{decode, encode};
 use gpusched_shared::{
@@ -13,6 +14,7 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 use reflection::{phase, quality, reflect, reflection};
+use timeline::{cursor, timeline, track};
 
 fn text() -> impl Strategy<Value = String> {
     ".{0,20}"
@@ -331,6 +333,15 @@ fn request() -> impl Strategy<Value = Request> {
             window,
             points
         }),
+        (track(), any::<(u64, u64, u32)>(), of(cursor())).prop_map(
+            |(track, (since_unix_ms, until_unix_ms, limit), before)| Request::Timeline {
+                track,
+                since_unix_ms,
+                until_unix_ms,
+                before,
+                limit
+            }
+        ),
     ]
 }
 
@@ -364,6 +375,7 @@ fn response() -> impl Strategy<Value = Response> {
         route().prop_map(Response::Route),
         vec(attempt(), 0..4).prop_map(Response::History),
         quality().prop_map(Response::Quality),
+        timeline().prop_map(Response::Timeline),
     ]
 }
 

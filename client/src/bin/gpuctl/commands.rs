@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::{doctor, handover, quality, render, save, scheduling, submit, top};
+use crate::{doctor, handover, quality, record, render, save, scheduling, submit, top};
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
@@ -34,6 +34,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             scheduling::route(&connect(&global).await?, job.spec(), explain, output).await?;
         }
         Command::Quality(what) => quality::run(&connect(&global).await?, &what, output).await?,
+        Command::Report(what) => record::report(&global, &what, output).await?,
+        Command::Export(what) => record::export(&global, &what, output).await?,
         Command::SetPriority { job, priority } => {
             scheduling::set_priority(&connect(&global).await?, job, priority, output).await?;
         }

@@ -4,8 +4,10 @@
 //! documents.
 //!
 //! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
-//! (why and when a job runs), for [`doctor`] (what does not work, and what helps), for [`top`] (all of it, live) and for [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look like, [`output`] where they go, [`failure`] errors and exit
-//! codes, [`save`] and [`png`] how a picture becomes a file, [`quality`] how well pictures turn out.
+//! (why and when a job runs), for [`doctor`] (what does not work, and what helps), for [`top`] (all of it, live) and for
+//! [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look
+//! like, [`output`] where they go, [`failure`] errors and exit codes, [`save`] and [`png`] how a picture becomes a file,
+//! [`quality`] how well pictures turn out, [`record`] what happened.
 
 mod cli;
 mod commands;
@@ -18,6 +20,7 @@ mod png;
 #[cfg(feature = "preview")]
 mod preview;
 mod quality;
+mod record;
 mod render;
 mod save;
 mod scheduling;

@@ -16,7 +16,11 @@ const JOB_KEYWORD: &str = "gpusched:job";
 
 /// Refuses targets that cannot work before any job is run for them.
 pub(crate) fn check(target: &Target, output: &Output) -> Result<(), Failure> {
-    let Some(path) = &target.output else { return Ok(()) };
+    target.output.as_deref().map_or(Ok(()), |path| check_file(path, output))
+}
+
+/// Refuses files that cannot be written, `-` for standard output excepted, where that is not wanted for something else.
+pub(crate) fn check_file(path: &Path, output: &Output) -> Result<(), Failure> {
     if is_stdout(path) {
         if output.json {
             return Err(Failure::Usage("-o - and --json both want standard output; give -o a file".to_owned()));
@@ -34,7 +38,7 @@ pub(crate) fn check(target: &Target, output: &Output) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::Write { path: path.clone(), source })
+    Err(Failure::Write { path: path.to_owned(), source })
 }
 
 /// Writes the picture of `job`, or of one of its rounds, to its target; the file's path, unless it is standard output.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod job;
+mod record;
 mod reflect;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use gpusched_client::shared::quality::MAX_POINTS;
 use gpusched_client::{JobId, Reconnect};
 
 pub(crate) use job::{Question, SubmissionOptions, Submit};
+pub(crate) use record::{Export, Format, Report, Stretch};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -49,6 +51,7 @@ JSON (--json), one document a line:
   top                  {\"now_unix_ms\", \"status\", \"waiting\", \"waiting_count\", \"jobs\", \"ended\"}, once:
                        what one frame shows
   quality              {\"overall\", \"recent\", \"window\", \"models\", \"trend\"}
+  report, export       {\"file\": PATH} when it is written
   fetch                {\"blob\": {\"hash\", \"bytes\"}, \"file\": PATH}
   submit --detach      {\"job\": ID}
   submit --retry       {\"retry\": {\"wait_ms\", \"because\": {\"code\", ...}}} before each wait
@@ -149,6 +152,10 @@ pub(crate) enum Command {
     },
     /// Show how often pictures pass their checks, at once and in the end, over everyone's jobs that reflect.
     Quality(Quality),
+    /// Make a page of what happened: lanes, latencies, memory, pictures.
+    Report(Report),
+    /// Write what happened for other programs, for instance https://ui.perfetto.dev.
+    Export(Export),
     /// Change which of your jobs go first.
     SetPriority {
         #[arg(value_name = "ID")]

@@ -1,0 +1,190 @@
+//! What ran when, and what memory was in use, for those who ask what happened.
+//!
+//! Attempts stay as long as their jobs. Samples of memory are many and say less the older they are, so they are thinned: of two
+//! neighbours of a class the one that says less goes. So the table has a bound, and reaches back the further the coarser.
+
+use gpusched_core::{Part, Role};
+use gpusched_shared::{About, Cursor, JobId, LaneSpan, MemoryEvent, MemorySample, StageRole, TimelinePage, Track, Uid};
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::read::ReadError;
+use super::row::{self, integer};
+
+/// Samples of which the newer half is kept as it is, before the older half is thinned.
+pub(super) const SAMPLES: i64 = 20_000;
+
+/// After so many new samples they are counted.
+const COUNT_AFTER: i64 = 1000;
+
+/// Keeps a sample.
+pub(super) fn keep(transaction: &Transaction<'_>, sample: &MemorySample) -> rusqlite::Result<usize> {
+    let sql = "INSERT INTO memory (unix_ms, class, event, used_bytes, reserved_bytes, cap_bytes, resident_bytes) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let kept = transaction.prepare_cached(sql)?.execute(params![
+        integer(sample.unix_ms),
+        sample.class,
+        sample.event.word(),
+        integer(sample.used_bytes),
+        integer(sample.reserved_bytes),
+        integer(sample.cap_bytes),
+        integer(sample.resident_bytes)
+    ])?;
+    if transaction.last_insert_rowid() % COUNT_AFTER == 0 {
+        thin(transaction)?;
+    }
+    Ok(kept)
+}
+
+/// Thins the older half of the samples if there are too many. What was out of memory or was flushed is said rather than
+/// what was not, and of the rest the higher, so that peaks stay.
+fn thin(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let count: i64 = transaction.query_row("SELECT count(*) FROM memory", [], |row| row.get(0))?;
+    if count <= SAMPLES {
+        return Ok(());
+    }
+    let sql = "DELETE FROM memory WHERE id IN (SELECT id FROM (
+                   SELECT id, row_number() OVER (PARTITION BY class, pair ORDER BY told DESC, used_bytes DESC, id) AS place
+                   FROM (SELECT id, class, used_bytes, event IN ('out_of_memory', 'flushing', 'flushed') AS told,
+                             (row_number() OVER (PARTITION BY class ORDER BY id) - 1) / 2 AS pair
+                         FROM (SELECT * FROM memory ORDER BY id LIMIT ?1)))
+               WHERE place = 2)";
+    transaction.prepare_cached(sql)?.execute([count - SAMPLES / 2])?;
+    Ok(())
+}
+
+/// A page, newest first, and where to go on. `uid` may see what its own attempts were about, `None` everyone's.
+pub(super) fn page(
+    connection: &Connection,
+    track: Track,
+    uid: Option<Uid>,
+    between_unix_ms: (u64, u64),
+    before: Option<Cursor>,
+    limit: u32,
+) -> Result<(TimelinePage, Option<Cursor>), ReadError> {
+    match track {
+        Track::Lanes => {
+            let (spans, next) = lanes(connection, uid, between_unix_ms, before, limit)?;
+            Ok((TimelinePage::Lanes(spans), next))
+        }
+        Track::Memory => {
+            let (samples, next) = memory(connection, between_unix_ms, before, limit)?;
+            Ok((TimelinePage::Memory(samples), next))
+        }
+    }
+}
+
+/// The first entry of the next page is before this one: nothing is, at first, and nothing is left out.
+fn start(before: Option<Cursor>) -> (i64, i64, i64) {
+    before.map_or((i64::MAX, i64::MAX, i64::MAX), |at| (integer(at.unix_ms), integer(at.id), i64::from(at.attempt)))
+}
+
+fn lanes(
+    connection: &Connection,
+    uid: Option<Uid>,
+    (since, until): (u64, u64),
+    before: Option<Cursor>,
+    limit: u32,
+) -> Result<(Vec<LaneSpan>, Option<Cursor>), ReadError> {
+    let sql = r#"SELECT a.job, a.attempt, a.lane, a.started_unix_ms, a.ended_unix_ms, a."end", a.parked, a.peak_bytes,
+                     jobs.uid, jobs.record
+                 FROM attempts AS a JOIN jobs ON jobs.id = a.job
+                 WHERE a.started_unix_ms >= ?1 AND a.started_unix_ms < ?2
+                     AND (a.started_unix_ms, a.job, a.attempt) < (?3, ?4, ?5)
+                 ORDER BY a.started_unix_ms DESC, a.job DESC, a.attempt DESC LIMIT ?6"#;
+    let mut statement = connection.prepare_cached(sql)?;
+    let (unix_ms, id, attempt) = start(before);
+    let mut rows = statement.query(params![integer(since), integer(until), unix_ms, id, attempt, limit])?;
+    let (mut spans, mut last, mut read) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        let (job, attempt): (i64, u32) = (row.get(0)?, row.get(1)?);
+        last = Some(Cursor { unix_ms: number(row, 3)?, id: job.unsigned_abs(), attempt });
+        read += 1;
+        match span(row, job, attempt, uid) {
+            Ok(span) => spans.push(span),
+            Err(ReadError::Row(e)) => {
+                tracing::error!("journal: {e}; it is left out. `gpuschedd journal check` says more");
+            }
+            Err(database) => return Err(database),
+        }
+    }
+    Ok((spans, last.filter(|_| read == limit)))
+}
+
+fn span(row: &Row<'_>, job: i64, attempt: u32, uid: Option<Uid>) -> Result<LaneSpan, ReadError> {
+    let end: Option<String> = row.get(5)?;
+    let parked: Option<String> = row.get(6)?;
+    let is_own = uid.is_none_or(|uid| row.get::<_, i64>(8).is_ok_and(|owner| owner == i64::from(uid)));
+    let about = if is_own { Some(about(row, job, attempt)?) } else { None };
+    Ok(LaneSpan {
+        lane: row.get(2)?,
+        started_unix_ms: number(row, 3)?,
+        ended_unix_ms: row.get::<_, Option<i64>>(4)?.map(i64::unsigned_abs),
+        end: end.map(|text| row::attempt_end(job, &text)).transpose()?,
+        parked: parked.map(|text| row::parked(job, &text)).transpose()?.unwrap_or_default(),
+        about,
+    })
+}
+
+fn about(row: &Row<'_>, job: i64, attempt: u32) -> Result<About, ReadError> {
+    let record: String = row.get(9)?;
+    let row::Brief { spec, part } = row::brief(job, &record)?;
+    let (of, round, role) = match part {
+        Some(Part { of, round, role }) => (of, round, role_of(role)),
+        None => (JobId(job.unsigned_abs()), 0, StageRole::Whole),
+    };
+    Ok(About {
+        job: of,
+        attempt,
+        role,
+        round,
+        kind: spec.task.kind(),
+        model: spec.model.unwrap_or_default(),
+        peak_bytes: number(row, 7)?,
+    })
+}
+
+fn role_of(role: Role) -> StageRole {
+    match role {
+        Role::Image => StageRole::Image,
+        Role::Check(_) => StageRole::Check,
+        Role::Glance(_) => StageRole::Glance,
+    }
+}
+
+fn memory(
+    connection: &Connection,
+    (since, until): (u64, u64),
+    before: Option<Cursor>,
+    limit: u32,
+) -> Result<(Vec<MemorySample>, Option<Cursor>), ReadError> {
+    let sql = "SELECT id, unix_ms, class, event, used_bytes, reserved_bytes, cap_bytes, resident_bytes FROM memory \
+               WHERE unix_ms >= ?1 AND unix_ms < ?2 AND (unix_ms, id) < (?3, ?4) \
+               ORDER BY unix_ms DESC, id DESC LIMIT ?5";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (unix_ms, id, _) = start(before);
+    let mut rows = statement.query(params![integer(since), integer(until), unix_ms, id, limit])?;
+    let (mut samples, mut last, mut read) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        last = Some(Cursor { unix_ms: number(row, 1)?, id: number(row, 0)?, attempt: 0 });
+        read += 1;
+        let word: String = row.get(3)?;
+        let Some(event) = MemoryEvent::ALL.into_iter().find(|event| event.word() == word) else {
+            tracing::error!("journal: a sample of memory has event {word:?}, which is none; it is left out");
+            continue;
+        };
+        samples.push(MemorySample {
+            unix_ms: number(row, 1)?,
+            class: row.get(2)?,
+            event,
+            used_bytes: number(row, 4)?,
+            reserved_bytes: number(row, 5)?,
+            cap_bytes: number(row, 6)?,
+            resident_bytes: number(row, 7)?,
+        });
+    }
+    Ok((samples, last.filter(|_| read == limit)))
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::unsigned_abs)
+}
