@@ -4,8 +4,8 @@
 #   cargo build --profile dist --workspace --bins
 #   systemd/debian/build.sh                         # prints the path of the package, in target/debian
 #
-# PROGRAMS names another directory with gpuschedd and gpuctl. Needs cargo-deb (`cargo install --locked cargo-deb`) and, for
-# dependencies by version, dpkg-dev.
+# PROGRAMS names another directory with gpuschedd and gpuctl; options go to cargo-deb (--fast compresses less). It needs
+# cargo-deb (`cargo install --locked cargo-deb`) and, for dependencies by version, dpkg-dev.
 set -eu
 cd -- "$(dirname -- "$0")/../.."
 
@@ -16,4 +16,4 @@ DESTDIR=$root PREFIX=/usr ZSH_COMPLETIONS=/usr/share/zsh/vendor-completions PROG
 # Debian has the licences' texts itself, and one place to say which they are.
 rm -- "$root/usr/share/doc/gpusched/LICENSE-MIT" "$root/usr/share/doc/gpusched/LICENSE-APACHE"
 find "$root/usr/share/man" -type f -exec gzip -9n -- {} + 2>/dev/null || true
-cargo deb --package gpusched-daemon --no-build --output target/debian/
+cargo deb --package gpusched-daemon --no-build --output target/debian/ "$@"

@@ -89,7 +89,8 @@ fn a_reload_takes_what_is_safe_and_complains_of_nonsense() {
 #[test]
 fn a_daemon_that_does_not_get_on_is_started_again() {
     let Some(machine) = Machine::boot() else { return };
-    machine.drop_in("[Service]\nWatchdogSec=2s\n");
+    // As it is shipped: less, and a machine under load has it killed before the test does.
+    machine.drop_in("");
     machine.sh("systemctl start gpusched.service");
     machine.sh("systemctl kill --kill-whom=main --signal=STOP gpusched.service");
     machine.until("journalctl -u gpusched.service | grep -q 'Watchdog timeout'");

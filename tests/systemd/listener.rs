@@ -52,12 +52,14 @@ impl Manager {
         let mut parts = [IoSliceMut::new(&mut text)];
         let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
         let received = received.ok()?;
-        let descriptors = received.cmsgs().expect("whole").flat_map(|message| match message {
+        let descriptors = received.cmsgs().expect("whole").flat_map(|message| {
             // SAFETY: the kernel has just made them for us.
-            ControlMessageOwned::ScmRights(raw) => {
-                raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }).collect()
+            let own = |raw| unsafe { OwnedFd::from_raw_fd(raw) };
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                raw.into_iter().map(own).collect::<Vec<_>>()
+            } else {
+                Vec::new()
             }
-            _ => Vec::new(),
         });
         let (descriptors, bytes) = (descriptors.collect(), received.bytes);
         let lines = String::from_utf8_lossy(&text[..bytes]).lines().map(str::to_owned).collect();
