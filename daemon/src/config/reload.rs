@@ -81,9 +81,10 @@ fn keys(config: &Config) -> BTreeMap<String, Value> {
     let mut keys = BTreeMap::new();
     // It is plain data, so this does not fail; if it did, nothing would be said to have changed.
     for (key, value) in Table::try_from(config).unwrap_or_default() {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is, it is compared as it is")]
         match value {
             Value::Table(section) => {
-                keys.extend(section.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)))
+                keys.extend(section.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
             }
             Value::Array(classes) if key == "class" => {
                 for class in classes.into_iter().filter_map(|class| class.try_into::<Table>().ok()) {
