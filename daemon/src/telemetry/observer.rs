@@ -221,7 +221,7 @@ impl Observer {
         let (name, freed) = (self.class(class), Bytes(bytes));
         match job {
             Some(story) => {
-                story.tell(Message::MemoryFlushed, &format!("had {freed} of free memory given back to the device"))
+                story.tell(Message::MemoryFlushed, &format!("had {freed} of free memory given back to the device"));
             }
             None => say!(
                 Message::MemoryFlushed,

@@ -173,7 +173,7 @@ impl Families {
             reflections: r.fresh("reflections", "Reflecting jobs that came to a verdict"),
             reflection_rounds: r.fresh("reflection_rounds", "Rounds of reflecting jobs that came to a verdict"),
             reflections_passed: r
-                .new("reflections_passed", "Of these, those whose first, or final, picture passed its checks"),
+                .fresh("reflections_passed", "Of these, those whose first, or final, picture passed its checks"),
             self_success: r.fresh(
                 "self_success_ratio",
                 "Share of reflecting jobs since the start whose first, or final, picture passed its checks",
@@ -197,9 +197,9 @@ impl Families {
                 || Histogram::new(PREEMPTION_SECONDS),
             ),
             preemptions_missed: r
-                .new("preemptions_missed", "How often lighter work was over before heavy work came to a yield point"),
+                .fresh("preemptions_missed", "How often lighter work was over before heavy work came to a yield point"),
             preemptions_refused: r
-                .new("preemptions_refused", "How often heavy work went on because its minimum share was due"),
+                .fresh("preemptions_refused", "How often heavy work went on because its minimum share was due"),
             cap: r.fresh("partition_cap_bytes", "The most that the partition may hold"),
             reserved: r.fresh(
                 "partition_reserved_bytes",
