@@ -37,7 +37,7 @@ fn drive(size: (u16, u16)) {
     assert!(!screen.contains("before"), "it has the screen for itself\n{screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= size.0.into()), "{screen}");
     // Headings are where they belong on a screen of this height: the last line is the keys'.
-    assert_eq!(screen.lines().count(), size.1.into(), "{screen}");
+    assert_eq!(screen.lines().count(), usize::from(size.1), "{screen}");
     assert!(screen.lines().last().is_some_and(|line| line.contains("q quit")), "{screen}");
 
     terminal.type_text("/triangle");

@@ -34,6 +34,9 @@ fn a_client_starts_it_and_systemd_says_how_it_does() {
     let uids: Vec<_> = jobs(&machine).iter().map(|job| job["uid"].clone()).collect();
     assert_eq!(uids, [ann]);
     machine.sh("cd /home/ann; runuser -u ann -- gpuctl submit txt2img 'a red circle' --steps 2 --size 64 -o made.png; test -s made.png");
+    // Its story is in the journal, under its number.
+    let done = "journalctl JOB_ID=2 --output=json | grep '\"OUTCOME\":\"done\"'";
+    machine.until(&format!("{done} | grep -q '\"CLIENT_UID\":\"{ann}\"'"));
 
     machine.sh("systemctl stop gpusched.service");
     assert_eq!((machine.service("ActiveState"), machine.service("Result")), ("inactive".into(), "success".into()));
@@ -107,7 +110,8 @@ fn sockets_for_metrics_come_up_before_the_daemon() {
     assert!(!machine.is_so("systemctl start gpusched-metrics.socket"));
     machine.sh("systemctl enable gpusched-metrics.socket; systemctl restart gpusched.service");
     machine.sh("systemctl is-active gpusched-metrics.socket gpusched.socket gpusched.service; test -S /run/gpusched/metrics.sock");
-    machine.until("journalctl -u gpusched.service | grep -q metrics");
+    let page = "curl --silent --fail --unix-socket /run/gpusched/metrics.sock http://gpusched/metrics";
+    machine.until(&format!("{page} | grep -q '^gpusched_build_info'"));
     machine.sh("gpuctl status");
 }
 

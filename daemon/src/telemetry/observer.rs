@@ -5,7 +5,7 @@
 //! driver ── happens(input) ─▶ scheduler ── judged ─▶ follows(effect) ─▶ …
 //! ```
 //!
-//! It remembers of each job that has not ended what is to be said of it ([`story`](super::story)). An outcome is told when it
+//! It remembers of each job that has not ended what is to be said of it (`story`). An outcome is told when it
 //! is on record, as to everybody else. Of what a job is about it says nothing.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::Context;
 use super::message::{MESSAGE_ID, Message, say};
 use super::record::Record;
 
-/// Events that may wait: with [`TEXT_BYTES`](super::record::TEXT_BYTES) at most 32 MiB, and seldom a hundredth of it.
+/// Events that may wait: of 8 KiB each at most 32 MiB, and seldom a hundredth of it.
 pub const CAPACITY: usize = 4096;
 
 /// How often it is said at most how many events were dropped while there is no end of them.

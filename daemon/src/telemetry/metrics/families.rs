@@ -133,7 +133,7 @@ impl Register<'_> {
         metric
     }
 
-    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+    fn fresh<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
     }
 
@@ -152,65 +152,65 @@ impl Families {
             process_start,
         );
         let mut r = Register(registry.sub_registry_with_prefix("gpusched"));
-        let build: Family<Class, Gauge> = r.plain("build_info", "Always 1; which version this is");
+        let build: Family<Class, Gauge> = r.fresh("build_info", "Always 1; which version this is");
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         let job: Make = || Histogram::new(JOB_SECONDS);
         let families = Self {
-            draining: r.plain("draining", "1 while no new jobs are taken"),
-            engine_up: r.plain("engine_up", "1 while there is an engine that can run something"),
-            engine_deaths: r.plain("engine_deaths", "How often the engine's process died"),
-            disk_free: r.plain("disk_free_bytes", "What is free on the disk of the state directory"),
-            disk_low_water: r.plain("disk_low_water_bytes", "Below this much free, no jobs are taken"),
-            journal_size: r.plain("journal_size_bytes", "Size of the journal"),
-            blobs_size: r.plain("blobs_size_bytes", "Size of all stored files"),
-            blobs_quota: r.plain("blobs_quota_bytes", "The most that stored files may take"),
+            draining: r.fresh("draining", "1 while no new jobs are taken"),
+            engine_up: r.fresh("engine_up", "1 while there is an engine that can run something"),
+            engine_deaths: r.fresh("engine_deaths", "How often the engine's process died"),
+            disk_free: r.fresh("disk_free_bytes", "What is free on the disk of the state directory"),
+            disk_low_water: r.fresh("disk_low_water_bytes", "Below this much free, no jobs are taken"),
+            journal_size: r.fresh("journal_size_bytes", "Size of the journal"),
+            blobs_size: r.fresh("blobs_size_bytes", "Size of all stored files"),
+            blobs_quota: r.fresh("blobs_quota_bytes", "The most that stored files may take"),
             journal_commit: r.add(
                 "journal_commit_seconds",
                 "How long the journal takes to commit a group of entries",
                 Histogram::new(COMMIT_SECONDS),
             ),
-            lines_dropped: r.plain("log_lines_dropped", "Lines of the log that came faster than they could be written"),
-            reflections: r.plain("reflections", "Reflecting jobs that came to a verdict"),
-            reflection_rounds: r.plain("reflection_rounds", "Rounds of reflecting jobs that came to a verdict"),
+            lines_dropped: r.fresh("log_lines_dropped", "Lines of the log that came faster than they could be written"),
+            reflections: r.fresh("reflections", "Reflecting jobs that came to a verdict"),
+            reflection_rounds: r.fresh("reflection_rounds", "Rounds of reflecting jobs that came to a verdict"),
             reflections_passed: r
-                .plain("reflections_passed", "Of these, those whose first, or final, picture passed its checks"),
-            self_success: r.plain(
+                .fresh("reflections_passed", "Of these, those whose first, or final, picture passed its checks"),
+            self_success: r.fresh(
                 "self_success_ratio",
                 "Share of reflecting jobs since the start whose first, or final, picture passed its checks",
             ),
-            checks: r.plain("checks", "Questions asked about pictures of reflecting jobs"),
-            refused: r.plain("submissions_refused", "Submissions that came to nothing"),
-            accepted: r.plain("jobs_accepted", "Jobs that clients were promised an outcome for"),
-            ended: r.plain("jobs_ended", "Jobs that have ended, those that clients asked for"),
-            attempts: r.plain("attempts_ended", "Tries at jobs and their stages that lanes are done with"),
-            queued: r.plain("queue_depth", "Jobs and stages that wait for a lane"),
-            running: r.plain("jobs_running", "Jobs and stages on lanes"),
+            checks: r.fresh("checks", "Questions asked about pictures of reflecting jobs"),
+            refused: r.fresh("submissions_refused", "Submissions that came to nothing"),
+            accepted: r.fresh("jobs_accepted", "Jobs that clients were promised an outcome for"),
+            ended: r.fresh("jobs_ended", "Jobs that have ended, those that clients asked for"),
+            attempts: r.fresh("attempts_ended", "Tries at jobs and their stages that lanes are done with"),
+            queued: r.fresh("queue_depth", "Jobs and stages that wait for a lane"),
+            running: r.fresh("jobs_running", "Jobs and stages on lanes"),
             backing_off: r
-                .plain("jobs_backing_off", "Jobs and stages that ran out of memory and wait to be tried again"),
-            paused: r.plain("class_paused", "1 while no jobs of the class are started"),
+                .fresh("jobs_backing_off", "Jobs and stages that ran out of memory and wait to be tried again"),
+            paused: r.fresh("class_paused", "1 while no jobs of the class are started"),
             wait: r.histograms("job_wait_seconds", "How long jobs waited for a lane", job),
             run: r.histograms("job_run_seconds", "How long lanes held jobs, time parked included", job),
-            parked: r.plain("parked_seconds", "How long jobs were parked while lighter work ran"),
+            parked: r.fresh("parked_seconds", "How long jobs were parked while lighter work ran"),
             preemption: r.histograms(
                 "preemption_seconds",
                 "How long heavy work took to make way, from the closing of its gate to being parked",
                 || Histogram::new(PREEMPTION_SECONDS),
             ),
             preemptions_missed: r
-                .plain("preemptions_missed", "How often lighter work was over before heavy work came to a yield point"),
+                .fresh("preemptions_missed", "How often lighter work was over before heavy work came to a yield point"),
             preemptions_refused: r
-                .plain("preemptions_refused", "How often heavy work went on because its minimum share was due"),
-            cap: r.plain("partition_cap_bytes", "The most that the partition may hold"),
-            reserved: r.plain(
+                .fresh("preemptions_refused", "How often heavy work went on because its minimum share was due"),
+            cap: r.fresh("partition_cap_bytes", "The most that the partition may hold"),
+            reserved: r.fresh(
                 "partition_reserved_bytes",
                 "What is promised of the partition: weights of resident models, and leases",
             ),
-            used: r.plain("partition_used_bytes", "What the partition holds, as the engine counts"),
-            flushes: r.plain("flushes", "How often free memory was given back to the device"),
-            flushed: r.plain("flushed_bytes", "How much memory that gave back"),
-            out_of_memory: r.plain("out_of_memory", "Attempts that ran out of memory"),
-            retries: r.plain("retries", "How often a job that ran out of memory was put off to be tried again"),
-            busy: r.plain("lane_busy_seconds", "How long the lane held jobs, time parked included"),
+            used: r.fresh("partition_used_bytes", "What the partition holds, as the engine counts"),
+            flushes: r.fresh("flushes", "How often free memory was given back to the device"),
+            flushed: r.fresh("flushed_bytes", "How much memory that gave back"),
+            out_of_memory: r.fresh("out_of_memory", "Attempts that ran out of memory"),
+            retries: r.fresh("retries", "How often a job that ran out of memory was put off to be tried again"),
+            busy: r.fresh("lane_busy_seconds", "How long the lane held jobs, time parked included"),
         };
         for when in ["first", "final"] {
             // Of no jobs there is no share.

@@ -1,6 +1,6 @@
 //! What can be counted of the daemon, in the way of Prometheus.
 //!
-//! [`families`] are the metrics; [`Metrics`] counts what happens and takes down how things stand; [`page`] hands both out over
+//! `families` are the metrics; [`Metrics`] counts what happens and takes down how things stand; [`page`] hands both out over
 //! HTTP. Labels are classes, lanes and words of ours: nothing that clients choose, so that there is a bound on the series.
 
 mod families;
