@@ -12,8 +12,8 @@ use gpusched_shared::{
     Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EngineView,
     Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
     PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection,
-    Request, Response, Round, RoundImage, RouteView, RuleView, Size, StageRole, StatusView, StorageView, Success, Task,
-    Track, TrendPoint, Update, Usage, Verdict, VqaSpec,
+    Request, Response, Round, RoundImage, RouteView, RuleView, Size, StatusView, StorageView, Success, Task, Track,
+    TrendPoint, Update, Usage, Verdict, VqaSpec,
 };
 
 const DOCUMENT: &str = include_str!("../PROTOCOL.md");

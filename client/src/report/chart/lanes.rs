@@ -22,6 +22,8 @@ struct Mark {
     from_us: u64,
     until_us: u64,
     color: RGBColor,
+    /// Whether an attempt ends with it.
+    is_last: bool,
 }
 
 /// The chart. Parked work is lighter, and what it made way for stands below it.
@@ -44,8 +46,9 @@ pub(in super::super) fn chart(record: &Record) -> Result<String, ReportError> {
                 let marks = merged(marks(lane, record), pixel_us);
                 chart.draw_series(marks.into_iter().map(|mark| {
                     let from = axis.at_us(mark.from_us);
-                    // What is shorter than a pixel is a pixel.
+                    // What is shorter than a pixel is a pixel; what follows at once is told apart by one.
                     let until = axis.at_us(mark.until_us).max(from + unit);
+                    let until = if mark.is_last && until - from > 4.0 * unit { until - unit } else { until };
                     Rectangle::new([(from, top), (until, bottom)], mark.color.filled())
                 }))?;
                 let name: String = lane.name().chars().take(16).collect();
@@ -65,13 +68,14 @@ fn marks(lane: &Lane<'_>, record: &Record) -> Vec<Mark> {
     for stay in &lane.stays {
         let mut from_us = stay.from_us;
         for &(parked_us, until_us) in &stay.parked_us {
-            marks.push(Mark { from_us, until_us: parked_us, color });
-            marks.push(Mark { from_us: parked_us, until_us, color: HEAVY_PARKED });
+            marks.push(Mark { from_us, until_us: parked_us, color, is_last: false });
+            let is_last = until_us == stay.until_us;
+            marks.push(Mark { from_us: parked_us, until_us, color: HEAVY_PARKED, is_last });
             from_us = until_us;
         }
         // An attempt that was over at once is still one; nothing after its last stay at the gate is nothing.
         if from_us < stay.until_us || stay.parked_us.is_empty() {
-            marks.push(Mark { from_us, until_us: stay.until_us, color });
+            marks.push(Mark { from_us, until_us: stay.until_us, color, is_last: true });
         }
     }
     marks
@@ -90,6 +94,7 @@ fn merged(marks: Vec<Mark>, pixel_us: u64) -> Vec<Mark> {
                     && (last.color == mark.color || is_short(last)) =>
             {
                 last.until_us = last.until_us.max(mark.until_us);
+                last.is_last = mark.is_last;
             }
             _ => merged.push(mark),
         }
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     fn mark(from_us: u64, until_us: u64, color: RGBColor) -> Mark {
-        Mark { from_us, until_us, color }
+        Mark { from_us, until_us, color, is_last: true }
     }
 
     #[test]
