@@ -101,6 +101,7 @@ tree() {
 generated() {
     if [ "$action" = uninstall ]; then
         for file in "$DESTDIR$PREFIX/share/man"/man[1-8]/"$1".[1-8] "$DESTDIR$PREFIX/share/man"/man[1-8]/"$1"-*.[1-8] \
+            "$DESTDIR$PREFIX/share/man/man5/gpusched.toml.5" \
             "$DESTDIR$PREFIX/share/bash-completion/completions/$1" "$DESTDIR$ZSH_COMPLETIONS/_$1" \
             "$DESTDIR$PREFIX/share/fish/vendor_completions.d/$1.fish"; do
             remove "${file#"$DESTDIR"}"
@@ -138,11 +139,10 @@ put 644 "$(with_paths "$here/gpusched.service")" "$PREFIX/lib/systemd/system/gpu
 put 644 "$here/gpusched.socket" "$PREFIX/lib/systemd/system/gpusched.socket"
 put 644 "$here/gpusched-metrics.socket" "$PREFIX/lib/systemd/system/gpusched-metrics.socket"
 put 644 "$here/gpusched.sysusers" "$PREFIX/lib/sysusers.d/gpusched.conf"
-if [ -e "$here/gpusched.catalog" ]; then
-    put 644 "$here/gpusched.catalog" "$PREFIX/lib/systemd/catalog/gpusched.catalog"
-fi
+put 644 "$here/gpusched.catalog" "$PREFIX/lib/systemd/catalog/gpusched.catalog"
 configure "$(with_paths "$here/gpusched.toml")" /etc/gpusched/gpusched.toml
 
+tree 644 "$here/monitoring" "$PREFIX/share/gpusched/monitoring"
 tree 644 "$top/models/weights" "$PREFIX/share/gpusched/models" ! -name '*.png'
 for file in README.md LICENSE-MIT LICENSE-APACHE; do
     put 644 "$top/$file" "$PREFIX/share/doc/gpusched/$file"
@@ -155,7 +155,7 @@ tree 644 "$here/container" "$PREFIX/share/doc/gpusched/examples/container"
 if [ "$action" != list ] && [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
     if [ "$action" = install ]; then systemd-sysusers "$PREFIX/lib/sysusers.d/gpusched.conf"; fi
     systemctl daemon-reload
-    if [ -e "$here/gpusched.catalog" ]; then journalctl --update-catalog; fi
+    journalctl --update-catalog
     if [ "$action" = install ]; then
         echo "To start it, now and at every boot: systemctl enable --now gpusched.service"
         echo "To let somebody use it: usermod --append --groups gpusched NAME"
