@@ -94,13 +94,11 @@ fn create(directory: &Path) -> Result<(), NotWritten> {
     fs::create_dir_all(directory).map_err(|source| NotWritten { path: directory.to_owned(), source })
 }
 
+/// Takes a page by the name of its file.
+type Write<'a> = dyn FnMut(&str, Vec<u8>) -> Result<(), NotWritten> + 'a;
+
 /// The pages of a command and of all below it that are not hidden.
-fn pages(
-    command: &Command,
-    section: &str,
-    see_also: &[&str],
-    write: &mut dyn FnMut(&str, Vec<u8>) -> Result<(), NotWritten>,
-) -> Result<(), NotWritten> {
+fn pages(command: &Command, section: &str, see_also: &[&str], write: &mut Write<'_>) -> Result<(), NotWritten> {
     let shown = || command.get_subcommands().filter(|below| !below.is_hide_set());
     let name = |of: &Command| of.get_display_name().unwrap_or(of.get_name()).to_owned();
     let below: Vec<_> = shown().map(|below| format!("{}({section})", name(below))).collect();
@@ -115,7 +113,8 @@ fn pages(
 
 /// One page. As [`Man::render`], but that what follows the help keeps its lines.
 fn page(command: &Command, section: &str, see_also: &[String]) -> io::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).section(section).manual("gpusched");
+    let source = concat!("gpusched ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).section(section).source(source).manual("gpusched");
     let mut bytes = Vec::new();
     man.render_title(&mut bytes)?;
     man.render_name_section(&mut bytes)?;
