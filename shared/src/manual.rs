@@ -113,7 +113,8 @@ fn pages(command: &Command, section: &str, see_also: &[&str], write: &mut Write<
 
 /// One page. As [`Man::render`], but that what follows the help keeps its lines.
 fn page(command: &Command, section: &str, see_also: &[String]) -> io::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).section(section).manual("gpusched");
+    let source = concat!("gpusched ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).section(section).source(source).manual("gpusched");
     let mut bytes = Vec::new();
     man.render_title(&mut bytes)?;
     man.render_name_section(&mut bytes)?;

@@ -62,7 +62,7 @@ fn every_command_has_a_page_that_formats() {
         let text = fs::read_to_string(file).expect("text");
         assert!(text.contains(".SH NAME") && text.len() > 200, "{}: {text}", file.display());
         if formats {
-            accept("groff", &["-man", "-Tutf8", "-ww", "-z"], file);
+            accept("groff", &["-Kutf8", "-man", "-Tutf8", "-ww", "-z"], file);
         }
     }
     let text = |name: &str| fs::read_to_string(directory.path().join("made/if/need/be").join(name)).expect("text");
