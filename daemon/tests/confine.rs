@@ -116,7 +116,7 @@ fn what_the_front_needs_works() {
     for _ in 0..2 {
         let listener = server::bind(&config.socket).expect("made, and made anew");
         let client = UnixStream::connect(&config.socket).expect("somebody listens");
-        drop((listener.accept().expect("it waits"), client));
+        drop((listener.listener.accept().expect("it waits"), client));
         fs::remove_file(&config.socket).expect("removed");
     }
     UnixDatagram::unbound().expect("for the log and the service manager");
