@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains everything that models/weights ships, from nothing; continues where an interrupted run stopped.
-# About 2.7 hours on one core: python -m venv, pip install -r requirements.txt, then this.
+# About 2.8 hours on one core: python -m venv, pip install -r requirements.txt, then this.
 set -eu
 cd "$(dirname "$0")"
 export OMP_WAIT_POLICY=passive
