@@ -94,8 +94,8 @@ fn a_hopeless_picture_is_rejected_early() {
     // The judge is loaded before pictures race with it.
     let first = client.submit(reflecting(1, vec![never.clone()]), Vec::new(), false).expect("accepted");
     client.wait(first).expect("waited for");
-    let reflect = Reflect { rounds: Some(3), checks: vec![never], early: Some(0.5), ..Reflect::default() };
-    // So many that half of them outlast what a glance takes, on any disk.
+    let reflect = Reflect { rounds: Some(3), checks: vec![never], early: Some(0.1), ..Reflect::default() };
+    // So many that the rest of them outlast what a glance takes, on any disk and beside any load.
     let job = txt2img("a red circle").seed(1).steps(300).reflect(reflect);
     let job = client.submit(job, Vec::new(), false).expect("accepted");
     let view = client.wait(job).expect("waited for");
