@@ -23,7 +23,8 @@ fn drive(size: (u16, u16)) {
     }
     let daemon = Daemon::start();
     let client = daemon.client();
-    let running = client.submit(long(), Vec::new(), false).expect("accepted");
+    // So long that it is still there when it is to be cancelled, whatever else the machine does.
+    let running = client.submit(long().size(512, 512), Vec::new(), false).expect("accepted");
     until_working(&client, running);
     let circle = client.submit(quick(), Vec::new(), false).expect("accepted");
     let triangle = txt2img("a green triangle").seed(3).steps(2).size(64, 64).guidance(1.0);
