@@ -31,7 +31,7 @@ fn drive(size: (u16, u16)) {
     let triangle = client.submit(triangle, Vec::new(), false).expect("accepted");
 
     let terminal = top(daemon.home(), size);
-    let screen = terminal.until(&["gpuschedd ", "engine up", "heavy/0", "/500", "a blue square", "WAITING 2"]);
+    let screen = terminal.until(&["gpuschedd ", "engine up", "heavy/0", "/500", "a blue", "WAITING 2"]);
     for text in ["light/3", "MEMORY", "ENDED 0", "a red circle", "a green triangle", "q quit", "none yet"] {
         assert!(screen.contains(text), "{text}\n{screen}");
     }

@@ -21,7 +21,7 @@ use crate::handover;
 use crate::render::now_unix_ms;
 
 /// How long anything that is asked may take to answer: the daemon, systemd, gpuschedd.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Exists where systemd is the system's first process.
 const SYSTEMD: &str = "/run/systemd/system";
 /// The configuration of the system's daemon.

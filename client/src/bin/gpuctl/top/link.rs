@@ -13,7 +13,7 @@ use super::state::Event;
 use crate::render::job;
 
 /// How long the daemon may take for a snapshot before it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Orders under way at once: cancelling takes until the job's next yield point.
 const MOST_ORDERS: usize = 16;
 
