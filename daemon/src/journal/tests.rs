@@ -156,18 +156,11 @@ fn a_journal_of_version_1_is_read() {
 #[test]
 fn the_files_that_jobs_of_version_2_name_are_kept() {
     let root = tempfile::tempdir().expect("a directory");
-    let (input, result) = {
-        let opened = open(root.path());
-        let (input, _hold) = opened.blobs.put_input(b"input").expect("stored");
-        let (result, _hold) = opened.blobs.put_result(b"result").expect("stored");
-        let (_, _hold) = opened.blobs.put_result(b"nobody's").expect("stored");
-        std::mem::forget(opened);
-        fs::remove_file(root.path().join(FILE)).expect("removed");
-        for beside in ["-wal", "-shm"] {
-            let _ = fs::remove_file(root.path().join(format!("{FILE}{beside}")));
-        }
-        (input, result)
-    };
+    // Without a journal, which would remove what it knows nothing of.
+    let blobs = store(root.path(), &config());
+    let (input, _hold) = blobs.put_input(b"input").expect("stored");
+    let (result, _hold) = blobs.put_result(b"result").expect("stored");
+    let (_, _hold) = blobs.put_result(b"nobody's").expect("stored");
     let pictures = serde_json::to_string(&[Picture { blob: input, pixels: 4 }]).expect("JSON");
     let record = |id: u64, pictures: &str| {
         format!(
