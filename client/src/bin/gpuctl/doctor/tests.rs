@@ -103,10 +103,8 @@ fn with(check: &str, change: impl FnOnce(&mut Facts)) -> (Level, String, String)
 }
 
 fn status_of(facts: &mut Facts) -> &mut StatusView {
-    match &mut facts.daemon {
-        Daemon::Up { status, .. } => status,
-        other => panic!("{other:?}"),
-    }
+    let Daemon::Up { status, .. } = &mut facts.daemon else { panic!("a daemon that is not up has no status") };
+    status
 }
 
 #[track_caller]
