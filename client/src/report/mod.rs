@@ -1,6 +1,6 @@
 //! What happened: as a page for people, and as files for other programs.
 //!
-//! [`collect`] asks a daemon for its [`Record`]; [`page`] makes one self-contained HTML file of it, [`trace`] and [`table`] files
+//! [`collect`] asks a daemon for its [`Record`]; `page` makes one self-contained HTML file of it, [`trace`] and [`table`] files
 //! that other programs read. All of it is the same for a daemon's history and for the demo's runs.
 //!
 //! Where to look: [`lanes`] is what a record says lane by lane, [`figures`] what it adds up to, `chart` the pictures, [`gallery`]

@@ -22,7 +22,7 @@ pub struct Due {
     pub time: bool,
 }
 
-/// See the [module's documentation](self).
+/// Tells when the service manager is to hear from the driver, and of what.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
     every: Option<Duration>,

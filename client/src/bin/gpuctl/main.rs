@@ -9,6 +9,8 @@
 //! like, [`output`] where they go, [`failure`] errors and exit codes, [`save`] and [`png`] how a picture becomes a file,
 //! [`quality`] how well pictures turn out, [`record`] what happened.
 
+#![allow(rustdoc::bare_urls, reason = "the text of options is what --help prints, as it is")]
+
 mod cli;
 mod commands;
 mod doctor;
