@@ -76,10 +76,10 @@ def vilt(folder):
 
 
 def fresh_pair(rng, held_out):
-    """Two shapes side by side, of a combination that is held out of training or one that is not."""
+    """Two shapes side by side, of a pair that is held out of the judge's training or one that is not."""
     while True:
         shapes = world.scene(rng, 2, rng.choice(list(world.RELATIONS)))
-        if world.held_out(shapes) == held_out:
+        if world.held_out_pair(shapes) == held_out:
             return shapes
 
 

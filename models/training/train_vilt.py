@@ -15,7 +15,7 @@ from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering
 import questions
 from questions import ANSWERS
 from run import Average, Run, optimizers, set_rate, warm_then_linear
-from world import COLORS, HELD_OUT, KINDS, SIZE, badly, layout, loose_scene, render, scene, training
+from world import COLORS, KINDS, SIZE, badly, held_out_pair, layout, loose_scene, render, scene, training
 
 BATCH, EASY_SHARE = 64, 0.35
 PIXELS = 24000  # scenes of our own
@@ -92,16 +92,6 @@ def encode(asked):
     return ids, mask
 
 
-def ask(shapes, form):
-    """A question about the scene and its answer. None names a shape that is held out: as no picture shows one, the answer would
-    always be no.
-    """
-    while True:
-        question, answer = questions.about(shapes, rng, form)
-        if not any(f"{color} {kind}" in question for color, kind in HELD_OUT):
-            return question, answer
-
-
 def places(question, shapes):
     """Where the shapes are that a question names: [(token, x, y)], with the place of the token that ends the name, [CLS] being
     the first, and coordinates in 0..1. Names that fit no shape or several are left out.
@@ -171,7 +161,7 @@ easy_rows, easy_pictures = questions.easy_vqa("train")
 easy_held_out = [row for row in easy_rows if row[2] % 10 == 0]
 easy_rows = [row for row in easy_rows if row[2] % 10]
 easy_shapes = [row for row in easy_rows if row[1] in ("circle", "rectangle", "triangle")]
-scenes = [training(draw, rng) for _ in range(PIXELS)]
+scenes = [training(draw, rng, kept=held_out_pair) for _ in range(PIXELS)]
 pictures = render(scenes, 0.92 + 0.08 * torch.rand(PIXELS, 3))
 pictures[: PIXELS // 2] = through_vae(render(scenes[: PIXELS // 2]))
 colors, kinds = layout(scenes, SIDE)
@@ -193,7 +183,7 @@ for step in run:
     shapes_first = max(0.0, 0.6 * (1 - step / (0.1 * run.steps)))
     easy = [rng.choice(easy_shapes if rng.random() < shapes_first else easy_rows) for _ in range(int(BATCH * EASY_SHARE))]
     own = [rng.randrange(PIXELS) for _ in range(BATCH - len(easy))]
-    asked = [ask(scenes[i], "shape" if rng.random() < shapes_first else None) for i in own]
+    asked = [questions.about(scenes[i], rng, "shape" if rng.random() < shapes_first else None) for i in own]
     ids, mask = encode([q for q, _, _ in easy] + [q for q, _ in asked])
     target = torch.tensor([ANSWERS.index(a) for a in [a for _, a, _ in easy] + [a for _, a in asked]])
     pixels = normalise(torch.cat([easy_pictures[[i for _, _, i in easy]], pictures[own]]), noise=0.03)
