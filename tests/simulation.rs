@@ -1,5 +1,5 @@
 //! The real scheduler in a simulated world: a journal that takes its time, an engine that stalls, runs out of memory and
-//! fails, a judge of pictures that errs, clients that come and go, classes that are paused, a daemon that dies. Every seed
+//! fails, a judge of pictures that errs, clients that come and go, classes that are paused, rules that change, a daemon that dies. Every seed
 //! is a different history; a failing one is printed and can be run alone with
 //! `GPUSCHED_SEED=n cargo test -p gpusched-tests --test simulation`.
 

@@ -1,9 +1,7 @@
 //! What the scheduler wants done is done, if it may want that.
 
-use std::collections::BTreeMap;
-
 use gpusched_core::{Effect, Policy, SessionId};
-use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Uid, Update};
+use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Update};
 
 use super::disk::{Ended, Write};
 use super::{Known, World};
@@ -55,6 +53,9 @@ impl World {
                 let connected = |session| self.clients.iter().any(|(open, _)| open == session);
                 assert!(session.is_none_or(connected), "job {job} has its client");
                 assert!(!self.leaving && !self.paused[self.engine.class_of(lane)], "job {job} may start");
+                let limit = self.scheduler.plan().quotas.running_per_uid;
+                let running = beside.iter().filter(|other| self.jobs[other].record.uid == record.uid).count();
+                assert!(limit == 0 || running < limit as usize, "{running} jobs of the uid run, of {limit}");
                 self.engine.launch(lane, &record, lease_bytes, self.now, &mut self.rng);
             }
             Effect::Stop(job) => self.engine.stop(job),
@@ -93,7 +94,7 @@ impl World {
                 self.keys.retain(|_, (_, of)| *of != job);
             }
             Effect::BackOff { job, retry, within_ms } => {
-                assert!((1..=self.plan.retry.budget).contains(&retry), "job {job} keeps to its budget");
+                assert!((1..=self.scheduler.plan().retry.budget).contains(&retry), "job {job} keeps to its budget");
                 self.disk.write(Write::BackOff(job, self.now.after_ms(within_ms)));
             }
             Effect::AttemptEnded { .. } | Effect::Flush { .. } | Effect::Tell(..) | Effect::Advanced => {}
@@ -102,13 +103,7 @@ impl World {
 
     /// What holds whatever has happened.
     pub(super) fn check(&self) {
-        self.engine.check(&self.plan);
-        let mut running: BTreeMap<Uid, u32> = BTreeMap::new();
-        for job in self.engine.on_lanes() {
-            *running.entry(self.jobs[&job].record.uid).or_default() += 1;
-        }
-        let limit = self.plan.quotas.running_per_uid;
-        assert!(limit == 0 || running.values().all(|count| *count <= limit), "{running:?} of {limit} jobs run");
-        assert!(self.plan.policy == Policy::MultiQueue || running.values().sum::<u32>() <= 1, "one at a time");
+        self.engine.check(self.scheduler.plan());
+        assert!(self.plan.policy == Policy::MultiQueue || self.engine.on_lanes().count() <= 1, "one at a time");
     }
 }

@@ -121,6 +121,7 @@ impl World {
                 self.input(input);
             }
             991..995 => self.die_and_come_back(),
+            995..997 => self.change_rules(),
             _ => self.input(Input::Tick),
         }
     }
@@ -299,6 +300,20 @@ impl World {
     fn pause(&mut self, class: usize, paused: bool) {
         self.paused[class] = paused;
         self.input(Input::Pause { class, paused });
+    }
+
+    /// The configuration is read anew: of another one altogether only some things are taken.
+    fn change_rules(&mut self) {
+        let (before, rules) = (self.plan.clone(), setting::rules(&mut self.rng));
+        self.input(Input::Rules(Box::new(rules.clone())));
+        self.plan = self.scheduler.plan().clone();
+        assert_eq!(self.plan.quotas, rules.quotas, "quotas are taken");
+        assert_eq!(self.plan.policy, before.policy, "a policy is not");
+        for ((now, was), new) in self.plan.classes().iter().zip(before.classes()).zip(rules.classes()) {
+            assert_eq!((now.lanes, now.cap_bytes, now.gate.is_some()), (was.lanes, was.cap_bytes, was.gate.is_some()));
+            assert_eq!((now.queue_limit, now.priority, now.flush), (new.queue_limit, new.priority, new.flush));
+        }
+        self.check();
     }
 
     /// The journal, the store or a partition gets something done.

@@ -15,6 +15,16 @@ pub(crate) const WEIGHTS_BYTES: u64 = 30;
 
 /// Two classes of scarce lanes and memory, or a single queue.
 pub(crate) fn plan(rng: &mut Rng) -> Plan {
+    draw(rng, 0)
+}
+
+/// What an operator writes instead, who may also think the pictures more urgent than the questions, or as urgent.
+pub(crate) fn rules(rng: &mut Rng) -> Plan {
+    let priority = rng.choice([0, 0, 10, 20]).unwrap_or_default();
+    draw(rng, priority)
+}
+
+fn draw(rng: &mut Rng, heavy_priority: i32) -> Plan {
     let flush = rng.choice([FlushRule::BeforeEach, FlushRule::OnPressure, FlushRule::Never]).unwrap_or_default();
     let heavy = Class {
         queue_limit: 6,
@@ -24,6 +34,7 @@ pub(crate) fn plan(rng: &mut Rng) -> Plan {
         aging_ms: rng.u64(0..500),
         batch_wait_ms: rng.u64(0..300),
         keep_alive_ms: rng.bool().then(|| rng.u64(1..300)),
+        priority: heavy_priority,
         ..Class::new("heavy", rng.u32(1..3))
     };
     let light = Class {
