@@ -44,7 +44,8 @@ fn a_browser_shows_every_mark_of_every_chart() {
     // Of four images three made way, one of them twice: eight pieces with five stays at the gate between them.
     is("#lanes svg.wide rect[fill='#1F3A6E']", 8);
     is("#lanes svg.wide rect[fill='#9DB2D6']", 4);
-    is("#lanes svg.wide rect[fill='#D1343C']", 6);
+    // Six answers, and four stretches of time in which they ran inside images.
+    is("#lanes svg.wide rect[fill='#D1343C']", 10);
     is("#lanes svg.narrow rect[fill='#1F3A6E']", 8);
     is("#latency svg rect[fill='#98A2B3']", 2);
     is("#latency svg:not(.swatch) rect[fill='#1F3A6E']", 1);

@@ -26,7 +26,7 @@ struct Mark {
     is_last: bool,
 }
 
-/// The chart. Parked work is lighter, and what it made way for stands below it.
+/// The chart. Parked work is lighter; what ran meanwhile that others make way for is a stripe inside it, and stands on its own lane.
 pub(in super::super) fn chart(record: &Record) -> Result<String, ReportError> {
     let lanes = lanes(record);
     let axis = TimeAxis::new(record.since_unix_ms, record.until_unix_ms);
@@ -43,14 +43,18 @@ pub(in super::super) fn chart(record: &Record) -> Result<String, ReportError> {
             let unit = (range.end - range.start) / f64::from(width.saturating_sub(left + 24).max(1));
             for (row, lane) in (0u32..).zip(&lanes) {
                 let (top, bottom) = (f64::from(row) + 0.15, f64::from(row) + 0.85);
-                let marks = merged(marks(lane, record), pixel_us);
-                chart.draw_series(marks.into_iter().map(|mark| {
+                let rectangle = |mark: &Mark, (top, bottom)| {
                     let from = axis.at_us(mark.from_us);
                     // What is shorter than a pixel is a pixel; what follows at once is told apart by one.
                     let until = axis.at_us(mark.until_us).max(from + unit);
                     let until = if mark.is_last && until - from > 4.0 * unit { until - unit } else { until };
                     Rectangle::new([(from, top), (until, bottom)], mark.color.filled())
-                }))?;
+                };
+                let bars = merged(marks(lane, record), pixel_us);
+                chart.draw_series(bars.iter().map(|mark| rectangle(mark, (top, bottom))))?;
+                let stripes = merged(inside(lane, &lanes, record), pixel_us);
+                let middle = (f64::from(row) + 0.38, f64::from(row) + 0.62);
+                chart.draw_series(stripes.iter().map(|mark| rectangle(mark, middle)))?;
                 let name: String = lane.name().chars().take(16).collect();
                 let at = (range.start - 6.0 * unit, f64::from(row) + 0.5);
                 chart.draw_series([Text::new(name, at, text_style(area, HPos::Right))])?;
@@ -77,6 +81,36 @@ fn marks(lane: &Lane<'_>, record: &Record) -> Vec<Mark> {
         if from_us < stay.until_us || stay.parked_us.is_empty() {
             marks.push(Mark { from_us, until_us: stay.until_us, color, is_last: true });
         }
+    }
+    marks
+}
+
+/// What ran within the attempts of a lane that makes way: the time, together, of all lanes that it makes way for.
+fn inside(lane: &Lane<'_>, lanes: &[Lane<'_>], record: &Record) -> Vec<Mark> {
+    let makes_way = |name: &str| record.classes.iter().any(|class| class.name == name && class.makes_way);
+    if !makes_way(lane.class) {
+        return Vec::new();
+    }
+    let lighter = lanes.iter().filter(|other| !makes_way(other.class)).flat_map(|other| &other.stays);
+    let mut lighter: Vec<_> = lighter.map(|stay| (stay.from_us, stay.until_us)).collect();
+    lighter.sort_unstable();
+    lighter.dedup_by(|next, last| {
+        let overlap = next.0 <= last.1;
+        last.1 = if overlap { last.1.max(next.1) } else { last.1 };
+        overlap
+    });
+    let mut marks = Vec::new();
+    let mut begin = 0;
+    for stay in &lane.stays {
+        // Both are in order and without overlaps: what is over before this stay is over before all later ones.
+        begin += lighter[begin..].iter().take_while(|(_, until_us)| *until_us <= stay.from_us).count();
+        let here = lighter[begin..].iter().take_while(|(from_us, _)| *from_us < stay.until_us);
+        marks.extend(here.map(|&(from_us, until_us)| Mark {
+            from_us: from_us.max(stay.from_us),
+            until_us: until_us.min(stay.until_us),
+            color: super::LIGHT,
+            is_last: false,
+        }));
     }
     marks
 }
