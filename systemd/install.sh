@@ -128,6 +128,13 @@ generated() {
     done
 }
 
+# Only where it is what runs.
+if [ "$action" = uninstall ] && [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
+    for unit in gpusched-metrics.socket gpusched.socket gpusched.service; do
+        if [ -e "$PREFIX/lib/systemd/system/$unit" ]; then systemctl disable --now "$unit"; fi
+    done
+fi
+
 for program in gpuschedd gpuctl; do
     [ "$action" = uninstall ] || [ -x "$PROGRAMS/$program" ] ||
         fail "there is no $PROGRAMS/$program; run cargo build --release --workspace --bins, or set PROGRAMS"

@@ -32,7 +32,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots one, or says why it cannot be. gpusched is installed in it, and not started; its watchdog is patient.
     pub(crate) fn boot() -> Option<Self> {
-        let needed = ["unshare", "nsenter", "setpriv", "systemctl", "systemd-sysusers", "runuser"];
+        let needed = ["unshare", "nsenter", "setpriv", "systemctl", "systemd-sysusers", "runuser", "useradd", "curl"];
         if !have(&needed) {
             return None;
         }

@@ -40,7 +40,7 @@ fn have(programs: &[&str]) -> bool {
     let is_there = |name: &&&str| std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
     let missing: Vec<_> = programs.iter().filter(|name| !is_there(name)).collect();
     if !missing.is_empty() {
-        skip(&format!("there is no {missing:?} here; apt-get install systemd util-linux"));
+        skip(&format!("there is no {missing:?} here; apt-get install systemd util-linux passwd curl"));
     }
     missing.is_empty()
 }

@@ -17,7 +17,7 @@ pub struct ClassConfig {
     /// How many of its jobs run at once.
     #[serde(default = "one")]
     pub lanes: u32,
-    /// Threads of each lane's compute pool.
+    /// Threads of each lane's compute pool; 0 for as many as there are cores.
     #[serde(default = "one")]
     pub threads: u32,
     /// Niceness of those threads, 0 to 19; higher gives way to lower.

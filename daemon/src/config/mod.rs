@@ -112,9 +112,8 @@ pub enum Policy {
 
 impl Default for Config {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         let heavy = ClassConfig {
-            threads: cores,
+            threads: 0,
             nice: 10,
             flush: Flush::BeforeEach,
             gate: Gate::Block,
@@ -263,7 +262,7 @@ impl Config {
             (self.stop_timeout_s <= 86_400, "stop_timeout_s", "at most 86400"),
             (self.reattach_grace_s <= 86_400, "reattach_grace_s", "at most 86400"),
             (lanes <= 256, "the sum of all [[class]] lanes", "at most 256"),
-            (self.classes.iter().all(|c| (1..=1024).contains(&c.threads)), "[[class]] threads", "1 to 1024"),
+            (self.classes.iter().all(|c| c.threads <= 1024), "[[class]] threads", "at most 1024"),
             (self.classes.iter().all(|c| (1..=100_000).contains(&c.queue)), "[[class]] queue", "1 to 100000"),
             (self.classes.iter().all(|c| c.nice <= 19), "[[class]] nice", "0 to 19"),
             (self.classes.iter().all(|c| c.min_share_percent <= 100), "[[class]] min_share_percent", "0 to 100"),
@@ -320,12 +319,14 @@ impl Config {
 
     /// The lanes to start, in the order the scheduler numbers them.
     pub fn lanes(&self) -> Vec<LaneSpec> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let lanes = self.classes.iter().enumerate().flat_map(|(class_index, class)| {
+            let threads = if class.threads == 0 { cores() } else { class.threads as usize };
             (0..class.lanes).map(move |index| LaneSpec {
                 class: class.name.clone(),
                 class_index,
                 index,
-                threads: class.threads as usize,
+                threads,
                 nice: i32::try_from(class.nice).unwrap_or(0),
             })
         });

@@ -87,7 +87,7 @@ pub(super) fn unit(facts: &Facts) -> Finding {
         "loaded" => {}
         "" => return Finding::skipped(CHECK, "systemd does not answer"),
         "not-found" => {
-            let remedy = "install the units, then `systemctl enable --now gpusched.socket`";
+            let remedy = "install the units, then `systemctl enable --now gpusched.service`";
             return match &facts.daemon {
                 // Somebody started it by hand, and is served.
                 Daemon::Up { .. } => Finding::ok(CHECK, "no unit gpusched.service; the daemon was started by hand"),
@@ -114,11 +114,14 @@ pub(super) fn unit(facts: &Facts) -> Finding {
     }
     let seen = format!("gpusched.service {}, gpusched.socket {}", state(service), state(socket));
     if service.active != "active" && socket.active != "active" {
-        return Finding::warning(CHECK, seen, "`systemctl enable --now gpusched.socket`");
+        return Finding::warning(CHECK, seen, "`systemctl enable --now gpusched.service`");
     }
-    if !enabled(service) && !enabled(socket) {
-        let seen = format!("{seen}: neither starts with the machine");
-        return Finding::warning(CHECK, seen, "`systemctl enable gpusched.socket`");
+    if !enabled(service) {
+        let seen = match enabled(socket) {
+            true => format!("{seen}: after a start of the machine, jobs that wait go on only when a client comes"),
+            false => format!("{seen}: neither starts with the machine"),
+        };
+        return Finding::warning(CHECK, seen, "`systemctl enable gpusched.service`");
     }
     match service.restarts {
         0 => Finding::ok(CHECK, seen),

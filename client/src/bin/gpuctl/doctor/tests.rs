@@ -241,8 +241,8 @@ fn units_are_judged() {
             facts.systemd = Some(Systemd { service: unit.clone(), socket: unit });
         })
     };
-    assert_says(both("inactive", "enabled"), Level::Warning, "inactive", "`systemctl enable --now gpusched.socket`");
-    assert_says(both("active", "disabled"), Level::Warning, "neither starts", "`systemctl enable gpusched.socket`");
+    assert_says(both("inactive", "enabled"), Level::Warning, "inactive", "`systemctl enable --now gpusched.service`");
+    assert_says(both("active", "disabled"), Level::Warning, "neither starts", "`systemctl enable gpusched.service`");
     let uninstalled = with("unit", |facts| {
         facts.systemd = Some(Systemd {
             service: Unit { load: "not-found".to_owned(), ..Unit::default() },
