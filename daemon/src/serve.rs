@@ -201,6 +201,10 @@ async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError>
         readers: Arc::new(Semaphore::new(config.limits.picture_readers as usize)),
         inspections: Arc::new(Semaphore::new(INSPECTIONS)),
         closing,
+        refused: {
+            let metrics = metrics.clone();
+            Arc::new(move |rejection| metrics.refused(rejection))
+        },
         own_uid: nix::unistd::geteuid().as_raw(),
     });
     let (contexts, of_connections) = watch::channel(context);
@@ -222,18 +226,19 @@ async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError>
     }
     drop(take_down);
     let (socket, ours) = (endpoint.path.clone(), endpoint.ours);
-    let kept = if ours { "" } else { ", which systemd keeps" };
-    say!(Message::DaemonStarted, "listening on {}{kept}", socket.display());
-    driver.ready();
-    let store = manager.filter(|_| ours);
-    if let Some(manager) = &store {
-        manager.store(endpoint.listener.as_fd());
-    }
+    let store = manager.clone().filter(|_| ours);
+    let kept_socket = store.as_ref().and_then(|_| endpoint.listener.try_clone().ok());
     let anew = {
         let store = store.clone();
         move |listener: BorrowedFd<'_>| store.iter().for_each(|manager| manager.store(listener))
     };
-    let accepting = tokio::spawn(server::serve(endpoint, of_connections, ask, anew));
+    let accepting = tokio::spawn(server::serve(endpoint, of_connections, ask, anew)?);
+    let kept = if ours { "" } else { ", which systemd keeps" };
+    say!(Message::DaemonStarted, "listening on {}{kept}", socket.display());
+    driver.ready();
+    if let (Some(manager), Some(socket)) = (&store, kept_socket) {
+        manager.store(socket.as_fd());
+    }
 
     let served = driver.run(Channels { asks, events, replies, stops, configurations, readings }).await;
     // What has been answered still reaches those who asked.
@@ -244,6 +249,9 @@ async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError>
     }
     if let Some(manager) = &store {
         manager.unstore();
+    }
+    if let Some(manager) = &manager {
+        manager.flush(Duration::from_secs(1));
     }
     if served.is_ok() {
         say!(Message::DaemonStopped, "stopped");

@@ -167,7 +167,7 @@ fn an_engine_in_a_process_of_its_own_does_what_one_in_threads_does() {
     let spec = JobSpec { model: Some("vilt-tiny".to_owned()), ..JobSpec::new(vqa) };
     rig.supervisor.command(run(2, 1, Stage { spec, pictures: 1, preview_after: None }), vec![picture().into()]);
     assert!(matches!(rig.end(2), Ok(Product::Answers(answers)) if answers.len() == 1));
-    rig.supervisor.command(Command::Flush { class: 1 }, Vec::new());
+    rig.supervisor.command(Command::Flush { class: 1, job: JobId(7) }, Vec::new());
     assert!(matches!(rig.next(), News::Event(Event::Flushed { class: 1, .. })));
     // What makes no sense is answered as well.
     let stage = Stage { spec: JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))), pictures: 0, preview_after: None };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
+use crate::outcome::Outcome;
 use crate::rejection::Rejection;
 use crate::spec::{MAX_NAME_BYTES, Size, bad, within};
 
@@ -266,6 +267,13 @@ impl Reflection {
     /// The verdict of the first picture, once there is one.
     pub fn first_verdict(&self) -> Option<Verdict> {
         self.rounds.first().and_then(|round| round.verdict)
+    }
+
+    /// Whether something can be learnt from it of how well pictures do. Not of a job that came to no verdict, that was cancelled, or
+    /// whose last picture nobody could judge.
+    pub fn tells(&self, outcome: &Outcome) -> bool {
+        let judged = self.rounds.iter().any(|round| round.verdict.is_some());
+        judged && *outcome != Outcome::Cancelled && self.end != Some(ReflectEnd::Unchecked)
     }
 
     /// The picture of a round, by its number.

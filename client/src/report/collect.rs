@@ -35,7 +35,12 @@ pub async fn collect(client: &Client, since_unix_ms: u64, until_unix_ms: u64) ->
     spans.reverse();
     memory.reverse();
     jobs.reverse();
-    let quality = client.quality(since_unix_ms, WINDOW, POINTS.min(MAX_POINTS)).await?;
+    let mut quality = client.quality(since_unix_ms, WINDOW, POINTS.min(MAX_POINTS)).await?;
+    let points = quality.trend.len();
+    quality.trend.retain(|point| point.until_unix_ms <= until_unix_ms);
+    if quality.trend.len() < points {
+        left_out.push("How often pictures passed is counted up to now, and not up to the end of this page.".to_owned());
+    }
     Ok(Record {
         title: client.server().to_owned(),
         policy,

@@ -97,11 +97,13 @@ pub fn stages(record: &Record) -> Vec<StageFigures> {
     figures
 }
 
+/// What a job comes to, in a word.
+pub(super) const OUTCOMES: [&str; 5] = ["done", "failed", "cancelled", "expired", "unfinished"];
+
 /// How jobs ended, and how many have not: those of which there are any, in this order.
 pub fn outcomes(record: &Record) -> Vec<(&'static str, u64)> {
-    let words = ["done", "failed", "cancelled", "expired", "unfinished"];
     let count = |name: &str| record.jobs.iter().filter(|job| word(job) == name).count() as u64;
-    words.into_iter().map(|name| (name, count(name))).filter(|(_, count)| *count > 0).collect()
+    OUTCOMES.into_iter().map(|name| (name, count(name))).filter(|(_, count)| *count > 0).collect()
 }
 
 /// How a job ended, in a word; `unfinished` if it has not.

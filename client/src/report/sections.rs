@@ -179,14 +179,13 @@ pub(super) fn outcomes(record: &Record) -> Result<Markup, ReportError> {
         count(oom as u64, "attempt", "attempts"),
         count(retried, "retry", "retries")
     );
-    let words = ["done", "failed", "cancelled", "expired", "unfinished"];
-    let parts: Vec<(u64, RGBColor)> = words.into_iter().map(number).zip(chart::OUTCOMES).collect();
+    let parts: Vec<(u64, RGBColor)> = figures::OUTCOMES.into_iter().map(number).zip(chart::OUTCOMES).collect();
     let share = if all == 0 { String::new() } else { format!("{} %", done * 100 / all as u64) };
     let label = format!("outcomes: {title}");
     let Some(drawn) = chart::donut::chart(&label, &share, &parts)? else {
         return Ok(figure("outcomes", "No jobs in that time", "", &html! {}, &html! {}));
     };
-    let entries: Vec<(String, RGBColor)> = words
+    let entries: Vec<(String, RGBColor)> = figures::OUTCOMES
         .into_iter()
         .zip(chart::OUTCOMES)
         .filter(|(word, _)| number(word) > 0)

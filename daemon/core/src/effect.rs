@@ -171,6 +171,8 @@ pub enum Effect {
     Flush {
         /// The class.
         class: usize,
+        /// The job that ran out of it.
+        job: JobId,
     },
     /// Write a job's new record, which differs in its priority or in what is suspected of it, to the journal.
     Amend(Arc<JobRecord>),

@@ -60,7 +60,7 @@ impl Scheduler {
         Arc::make_mut(&mut job.record).retries = retry;
         effects.push_back(Effect::Amend(Arc::clone(&job.record)));
         effects.push_back(Effect::BackOff { job: id, retry, within_ms });
-        effects.push_back(Effect::Flush { class });
+        effects.push_back(Effect::Flush { class, job: id });
         self.back_off(id, within_ms, now, effects);
         // Models that nobody uses make room: all of them where what they have is too little, for what took the memory may be
         // none of ours. Its own it will need again.

@@ -47,6 +47,8 @@ pub enum Command {
     Flush {
         /// The class, likewise.
         class: usize,
+        /// The job that needs it.
+        job: JobId,
     },
     /// Decode a picture, whose file comes with the command, to see whether it is one. Answered by `Inspected`.
     Inspect {

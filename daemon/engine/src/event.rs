@@ -56,6 +56,8 @@ pub enum Event {
     Flushed {
         /// The class, likewise.
         class: usize,
+        /// The job that it was done for.
+        job: JobId,
         /// What was held before.
         before: Memory,
         /// And after.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use gpusched_shared::JobId;
+
 use crate::Sink;
 use crate::event::Event;
 use crate::partition::Partition;
@@ -14,7 +16,7 @@ enum Chore {
     /// Drop a model, if there is one, and then say something.
     Drop(Option<Arc<Resident>>, Event),
     /// Give free memory back to the system.
-    Flush(Arc<Partition>),
+    Flush(Arc<Partition>, JobId),
 }
 
 /// Drops models, flushes, and says so, one after the other.
@@ -38,9 +40,9 @@ impl Housekeeper {
         let _ = self.chores.send(Chore::Drop(dropped, said));
     }
 
-    /// Gives free memory back to the system on behalf of a partition, and says so.
-    pub(crate) fn flush(&self, partition: Arc<Partition>) {
-        let _ = self.chores.send(Chore::Flush(partition));
+    /// Gives free memory of a partition back to the system for a job, and says so.
+    pub(crate) fn flush(&self, partition: Arc<Partition>, job: JobId) {
+        let _ = self.chores.send(Chore::Flush(partition, job));
     }
 
     /// Waits for what is still to be done.
@@ -57,7 +59,7 @@ fn serve(work: &Receiver<Chore>, sink: &Sink) {
                 drop(dropped);
                 sink(said);
             }
-            Chore::Flush(partition) => sink(partition.flush()),
+            Chore::Flush(partition, job) => sink(partition.flush(job)),
         }
     }
 }

@@ -114,7 +114,7 @@ fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surround
     let say = |event| account.charging(None, || sink(event));
     say(Event::Started(*job));
     if *flush {
-        say(partition.flush());
+        say(partition.flush(*job));
     }
     // Who makes way gets there sooner with the cores to himself: threads that share them with this stage's may not come to a
     // yield point before it is over.

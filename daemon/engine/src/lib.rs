@@ -213,10 +213,10 @@ impl Engine {
                 self.leave_to_housekeeper(dropped, Event::Unloaded { class, model });
                 Ok(())
             }
-            Command::Flush { class } => {
+            Command::Flush { class, job } => {
                 let partition = Arc::clone(self.partition(class)?);
                 if let Some(housekeeper) = &self.housekeeper {
-                    housekeeper.flush(partition);
+                    housekeeper.flush(partition, job);
                 }
                 Ok(())
             }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gpusched_shared::JobId;
+
 use crate::account::Account;
 use crate::allocator;
 use crate::command::PartitionSpec;
@@ -34,11 +36,11 @@ impl Partition {
         })
     }
 
-    /// Gives free memory back to the system, and says how much there was before and after.
-    pub(crate) fn flush(&self) -> Event {
+    /// Gives free memory back to the system for a job, and says how much there was before and after.
+    pub(crate) fn flush(&self, job: JobId) -> Event {
         let before = Memory::now(&self.account);
         allocator::trim();
-        Event::Flushed { class: self.class, before, after: Memory::now(&self.account) }
+        Event::Flushed { class: self.class, job, before, after: Memory::now(&self.account) }
     }
 
     pub(crate) fn memory(&self) -> MemoryUse {

@@ -48,7 +48,7 @@ fn orders() -> impl Strategy<Value = Order> {
         any::<u64>().prop_map(|job| Command::Stop(JobId(job))),
         (0..9_usize, any::<bool>()).prop_map(|(class, closed)| Command::Gate { class, closed }),
         (0..9_usize, ".{0,40}").prop_map(|(class, model)| Command::Unload { class, model }),
-        (0..9_usize).prop_map(|class| Command::Flush { class }),
+        (0..9_usize, any::<u64>()).prop_map(|(class, job)| Command::Flush { class, job: JobId(job) }),
         any::<u64>().prop_map(|ticket| Command::Inspect { ticket }),
     ];
     let begin = (prop::collection::vec("[a-z]{1,9}", 0..5), any::<u64>()).prop_map(|(names, seed)| Order::Begin {

@@ -31,6 +31,8 @@ pub(super) struct Course {
     looked: HashMap<usize, (Instant, u64)>,
     /// When all are to be looked at again.
     look_at: Option<Instant>,
+    /// When an attempt last ended.
+    ended: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,10 @@ impl Driver {
             let ran_out = end == AttemptEnd::OutOfMemory;
             self.sample(class, if ran_out { MemoryEvent::OutOfMemory } else { MemoryEvent::Ended });
         }
-        self.course.look_at = Some(Instant::now() + LOOK_AFTER);
+        let now = Instant::now();
+        self.course.ended = Some(now);
+        // Not put off by each end, or under steady work there would be none.
+        self.course.look_at.get_or_insert(now + LOOK_AFTER);
     }
 
     /// A job got further: its class may be worth a look.
@@ -121,8 +126,10 @@ impl Driver {
 
     /// Looks at all classes if that is due.
     pub(super) fn look_if_due(&mut self) {
-        if self.course.look_at.is_some_and(|at| at <= Instant::now()) {
-            self.course.look_at = None;
+        let now = Instant::now();
+        if self.course.look_at.is_some_and(|at| at <= now) {
+            // What has ended since it was set is still to be looked at.
+            self.course.look_at = self.course.ended.map(|ended| ended + LOOK_AFTER).filter(|at| *at > now);
             (0..self.scheduler.plan().classes().len()).for_each(|class| self.look(class));
         }
     }

@@ -39,7 +39,7 @@ impl Driver {
                 let retry_at_unix_ms = self.clock.unix_ms().saturating_add(within_ms);
                 self.journal.write(Entry::BackOff { job, retry, retry_at_unix_ms });
             }
-            Effect::Flush { class } => self.order(Command::Flush { class }),
+            Effect::Flush { class, job } => self.order(Command::Flush { class, job }),
             Effect::Conclude { job, outcome, wait_us, run_us, backoff_us, usage, reflection } => {
                 let unix_ms = self.clock.unix_ms();
                 self.journal.write(Entry::Outcome {

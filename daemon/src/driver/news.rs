@@ -78,8 +78,8 @@ impl Driver {
                 self.input(Input::Unloaded { class, model });
                 self.sample(class, MemoryEvent::Unloaded);
             }
-            Event::Flushed { class, before, after } => {
-                self.observer.flushed(class, before.resident_bytes.saturating_sub(after.resident_bytes));
+            Event::Flushed { class, job, before, after } => {
+                self.observer.flushed(class, job, before.resident_bytes.saturating_sub(after.resident_bytes));
                 self.flushed(class, before, after);
             }
             Event::Inspected { ticket, result } => self.inspected(ticket, result),

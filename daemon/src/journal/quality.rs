@@ -16,10 +16,10 @@ pub(super) const KEPT: i64 = 20_000;
 /// Models that are told of, those with the most jobs.
 const MODELS: usize = 100;
 
-/// What a job came to; `None` if it came to no verdict.
-fn success(reflection: &Reflection) -> Option<Success> {
+/// What a job came to.
+fn success(reflection: &Reflection) -> Success {
     let rounds = &reflection.rounds;
-    rounds.iter().any(|round| round.verdict.is_some()).then(|| Success {
+    Success {
         jobs: 1,
         first_passed: u64::from(reflection.first_verdict() == Some(Verdict::Pass)),
         passed: u64::from(reflection.verdict == Some(Verdict::Pass)),
@@ -27,17 +27,17 @@ fn success(reflection: &Reflection) -> Option<Success> {
         checks: rounds.iter().map(|round| round.checks.len() as u64).sum(),
         image_us: rounds.iter().map(|round| round.image_us).sum(),
         check_us: rounds.iter().map(|round| round.check_us).sum(),
-    })
+    }
 }
 
-/// Keeps what a job that is on record came to, if it came to a verdict, and forgets what is beyond [`KEPT`].
+/// Keeps what a job that is on record came to, and forgets what is beyond [`KEPT`].
 pub(super) fn keep(
     transaction: &Transaction<'_>,
     job: JobId,
     reflection: &Reflection,
     unix_ms: u64,
 ) -> rusqlite::Result<()> {
-    let Some(success) = success(reflection) else { return Ok(()) };
+    let success = success(reflection);
     // The models as the daemon chose them. That a record is damaged is told elsewhere.
     let sql = "INSERT INTO quality (job, ended_unix_ms, model, judge, first_passed, passed, rounds, checks, image_us, check_us)
                SELECT id, ?2, coalesce(spec ->> '$.model', ''), coalesce(spec ->> '$.reflect.judge', ''), \

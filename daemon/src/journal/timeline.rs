@@ -1,7 +1,10 @@
 //! What ran when, and what memory was in use, for those who ask what happened.
 //!
-//! Attempts stay as long as their jobs. Samples of memory are many and say less the older they are, so they are thinned: of two
-//! neighbours of a class the one that says less goes. So the table has a bound, and reaches back the further the coarser.
+//! Attempts stay as long as their jobs. Samples of memory are many and say less the older they are, so the older half of a class's is
+//! thinned to one of each kind within a 64th of its age. So the table has a bound, and reaches back the further the coarser.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use gpusched_core::{Part, Role};
 use gpusched_shared::{About, Cursor, JobId, LaneSpan, MemoryEvent, MemorySample, StageRole, TimelinePage, Track, Uid};
@@ -10,8 +13,11 @@ use rusqlite::{Connection, Row, Transaction, params};
 use super::read::ReadError;
 use super::row::{self, integer};
 
-/// Samples of which the newer half is kept as it is, before the older half is thinned.
-pub(super) const SAMPLES: i64 = 20_000;
+/// Samples of a class of which the newer half is kept as it is, before the older half is thinned.
+pub(super) const SAMPLES: i64 = 10_000;
+
+/// Stretches of time from one age to twice that, of each of which one sample of each kind is kept.
+const STRETCHES: f64 = 64.0;
 
 /// After so many new samples they are counted.
 const COUNT_AFTER: i64 = 1000;
@@ -30,26 +36,62 @@ pub(super) fn keep(transaction: &Transaction<'_>, sample: &MemorySample) -> rusq
         integer(sample.resident_bytes)
     ])?;
     if transaction.last_insert_rowid() % COUNT_AFTER == 0 {
-        thin(transaction)?;
+        thin(transaction, sample)?;
     }
     Ok(kept)
 }
 
-/// Thins the older half of the samples if there are too many. What was out of memory or was flushed is said rather than
-/// what was not, and of the rest the higher, so that peaks stay.
-fn thin(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let count: i64 = transaction.query_row("SELECT count(*) FROM memory", [], |row| row.get(0))?;
-    if count <= SAMPLES {
-        return Ok(());
+/// Thins the older half of a class's samples if there are too many; this one is the newest.
+fn thin(transaction: &Transaction<'_>, newest: &MemorySample) -> rusqlite::Result<()> {
+    let sql = "SELECT class, count(*) FROM memory GROUP BY class HAVING count(*) > ?1";
+    let crowded = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let crowded: Vec<(String, i64)> =
+        transaction.prepare_cached(sql)?.query_map([SAMPLES], crowded)?.collect::<Result<_, _>>()?;
+    for (class, count) in crowded {
+        let sql = "SELECT id, unix_ms, event, used_bytes FROM memory WHERE class = ?1 ORDER BY id LIMIT ?2";
+        let old =
+            |row: &Row<'_>| Ok(Old { id: row.get(0)?, unix_ms: row.get(1)?, event: row.get(2)?, used: row.get(3)? });
+        let old: Vec<Old> = transaction
+            .prepare_cached(sql)?
+            .query_map(params![class, count - SAMPLES / 2], old)?
+            .collect::<Result<_, _>>()?;
+        for id in dispensable(&old, integer(newest.unix_ms)) {
+            transaction.prepare_cached("DELETE FROM memory WHERE id = ?1")?.execute([id])?;
+        }
     }
-    let sql = "DELETE FROM memory WHERE id IN (SELECT id FROM (
-                   SELECT id, row_number() OVER (PARTITION BY class, pair ORDER BY told DESC, used_bytes DESC, id) AS place
-                   FROM (SELECT id, class, used_bytes, event IN ('out_of_memory', 'flushing', 'flushed') AS told,
-                             (row_number() OVER (PARTITION BY class ORDER BY id) - 1) / 2 AS pair
-                         FROM (SELECT * FROM memory ORDER BY id LIMIT ?1)))
-               WHERE place = 2)";
-    transaction.prepare_cached(sql)?.execute([count - SAMPLES / 2])?;
     Ok(())
+}
+
+/// A sample that may go.
+struct Old {
+    id: i64,
+    unix_ms: i64,
+    event: String,
+    used: i64,
+}
+
+/// Which samples of a class may go: in each stretch of time, and of what ran out of memory, what was flushed, and the rest, all
+/// but the one with the most in use.
+fn dispensable(old: &[Old], now_unix_ms: i64) -> Vec<i64> {
+    let mut highest: HashMap<(i64, &str), &Old> = HashMap::new();
+    let mut dispensable = Vec::new();
+    for sample in old {
+        let age_ms = now_unix_ms.saturating_sub(sample.unix_ms).max(1) as f64;
+        let kind = match sample.event.as_str() {
+            told @ ("out_of_memory" | "flushing" | "flushed") => told,
+            _ => "",
+        };
+        match highest.entry(((age_ms.log2() * STRETCHES) as i64, kind)) {
+            Entry::Vacant(place) => {
+                place.insert(sample);
+            }
+            Entry::Occupied(mut place) => {
+                let lower = if place.get().used < sample.used { place.insert(sample) } else { sample };
+                dispensable.push(lower.id);
+            }
+        }
+    }
+    dispensable
 }
 
 /// A page, newest first, and where to go on. `uid` may see what its own attempts were about, `None` everyone's.

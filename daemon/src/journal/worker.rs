@@ -57,6 +57,16 @@ pub(super) struct Worker {
     told: Option<StorageView>,
 }
 
+/// Writes entries, and counts how long that took if it was done.
+fn timed(store: &mut Store, commits: Option<&Histogram>, entries: &[Entry]) -> Result<Vec<Reply>, Fault> {
+    let began = Instant::now();
+    let replies = store.write(entries)?;
+    if let Some(commits) = commits {
+        commits.observe(began.elapsed().as_secs_f64());
+    }
+    Ok(replies)
+}
+
 impl Worker {
     pub(super) fn new(
         store: Store,
@@ -132,12 +142,8 @@ impl Worker {
         self.busy = true;
         let low = self.store.blobs.disk().room_for(0).err();
         if low.is_none() && self.held.is_empty() {
-            let began = Instant::now();
-            match self.store.write(&entries) {
+            match timed(&mut self.store, self.commits.as_ref(), &entries) {
                 Ok(replies) => {
-                    if let Some(commits) = &self.commits {
-                        commits.observe(began.elapsed().as_secs_f64());
-                    }
                     self.say_all(replies);
                     return Ok(());
                 }
@@ -193,7 +199,7 @@ impl Worker {
     fn try_held(&mut self) -> Result<(), Fault> {
         self.try_at = None;
         while !self.held.is_empty() {
-            match self.store.write(&self.held) {
+            match timed(&mut self.store, self.commits.as_ref(), &self.held) {
                 Ok(replies) => {
                     self.held.clear();
                     self.say_all(replies);

@@ -1,7 +1,7 @@
 //! Entries into tables.
 
 use gpusched_core::JobRecord;
-use gpusched_shared::{BlobHash, BlobRef, JobId, Outcome, ReflectEnd, Rejection};
+use gpusched_shared::{BlobHash, BlobRef, JobId, Rejection};
 use rusqlite::{ErrorCode, OptionalExtension, Transaction, params};
 
 use super::row::{blobs, integer, key, part_name, text};
@@ -82,9 +82,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry) -> Result<Opt
                 return Err(Fault::Broken(format!("job {job} ends, but is not on record as one that has not ended")));
             }
             refer(transaction, *job, &outcome.blob().into_iter().collect::<Vec<_>>())?;
-            // Of a job that was cancelled, or that nobody could judge, nothing can be learnt.
-            let counts = *outcome != Outcome::Cancelled;
-            if let Some(reflection) = reflection.as_ref().filter(|r| counts && r.end != Some(ReflectEnd::Unchecked)) {
+            if let Some(reflection) = reflection.as_ref().filter(|reflection| reflection.tells(outcome)) {
                 quality::keep(transaction, *job, reflection, *unix_ms)?;
             }
             return Ok(Some(Reply::Concluded(*job)));

@@ -79,18 +79,28 @@ pub fn bind(path: &Path) -> Result<Endpoint, BindError> {
     }
 }
 
-/// Accepts connections until the daemon is about to end; returns when all of them have ended too. Each works by the context
-/// that there is when it is made. A socket of ours that somebody removes is made anew, and `anew` told of it.
+/// What accepts connections until the daemon is about to end, and is done when all of them have ended too. Each works by the
+/// context that there is when it is made. A socket of ours that somebody removes is made anew, and `anew` told of it.
 ///
 /// # Errors
 /// The listener cannot be waited for.
-pub async fn serve(
+pub fn serve(
     Endpoint { listener, path, ours }: Endpoint,
     contexts: watch::Receiver<Arc<Context>>,
     asks: mpsc::Sender<Ask>,
-    anew: impl Fn(BorrowedFd<'_>),
-) -> io::Result<()> {
-    let mut listener = UnixListener::from_std(listener)?;
+    anew: impl Fn(BorrowedFd<'_>) + Send + 'static,
+) -> io::Result<impl Future<Output = ()> + Send> {
+    let listener = UnixListener::from_std(listener)?;
+    Ok(accept(listener, (path, ours), contexts, asks, anew))
+}
+
+async fn accept(
+    mut listener: UnixListener,
+    (path, ours): (PathBuf, bool),
+    contexts: watch::Receiver<Arc<Context>>,
+    asks: mpsc::Sender<Ask>,
+    anew: impl Fn(BorrowedFd<'_>) + Send + 'static,
+) {
     let closing = Arc::clone(&contexts.borrow());
     let counts = Arc::new(Counts::default());
     let mut sessions = JoinSet::new();
@@ -139,7 +149,6 @@ pub async fn serve(
         }
     }
     while sessions.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// The socket, if it was gone. Without it nobody new finds the daemon, though those who are connected stay so.

@@ -138,7 +138,7 @@ pub enum Ask {
 pub type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
 
 /// What every session needs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context {
     /// Bounds on clients.
     pub limits: Limits,
@@ -150,6 +150,8 @@ pub struct Context {
     pub inspections: Arc<Semaphore>,
     /// Becomes true when the daemon is about to end.
     pub closing: watch::Receiver<bool>,
+    /// Told of each submission that comes to nothing.
+    pub refused: Arc<dyn Fn(&Rejection) + Send + Sync>,
     /// The daemon's own uid; it may see and end everyone's jobs, as root may.
     pub own_uid: Uid,
 }

@@ -184,12 +184,16 @@ impl Client {
             };
             let taken = if descriptors.is_empty() { None } else { Arc::clone(&taking).acquire_owned().await.ok() };
             let client = Arc::clone(&client);
+            let submits = matches!(request, Request::Submit { .. });
             tasks.spawn(async move {
                 let _place = place;
                 match client.serve(id, request, descriptors, taken).await {
                     // Silence, and then the end of the connection: whoever may ask the next daemon does.
                     Ok(()) | Err(Unanswered::Ending) => {}
                     Err(Unanswered::Refused(rejection)) => {
+                        if submits {
+                            (client.context.refused)(&rejection);
+                        }
                         client.out.say(id, Response::Rejected(rejection)).await;
                     }
                 }

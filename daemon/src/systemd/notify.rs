@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -30,6 +31,8 @@ enum Message {
     Say(String),
     /// A socket to keep for the next daemon, in the place of one before it.
     Store(OwnedFd),
+    /// All before it has been sent.
+    Answer(SyncSender<()>),
 }
 
 impl Manager {
@@ -93,6 +96,15 @@ impl Manager {
         self.say(&[NotifyState::FdStoreRemove, NotifyState::FdName(STORED)]);
     }
 
+    /// Waits until all that it was told has been sent, but no longer than `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let (answer, heard) = sync_channel(1);
+        if self.messages.try_send(Message::Answer(answer)).is_ok() {
+            // However it ends, the daemon goes on to end.
+            let _ = heard.recv_timeout(patience);
+        }
+    }
+
     fn say(&self, states: &[NotifyState<'_>]) {
         let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
         let _ = self.messages.try_send(Message::Say(lines.join("\n")));
@@ -102,13 +114,15 @@ impl Manager {
 /// Sends until there is nobody left to send for. An error means that nobody listens.
 fn pass_on(queue: &Receiver<Message>) {
     for message in queue {
-        let _ = match message {
-            Message::Say(lines) => sd_notify::notify(&[NotifyState::Custom(&lines)]),
+        match message {
+            Message::Say(lines) => drop(sd_notify::notify(&[NotifyState::Custom(&lines)])),
             Message::Store(socket) => {
-                let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(STORED)]);
-                sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(STORED)], &[socket.as_fd()])
+                let name = NotifyState::FdName(STORED);
+                let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, name.clone()]);
+                let _ = sd_notify::notify_with_fds(&[NotifyState::FdStore, name], &[socket.as_fd()]);
             }
-        };
+            Message::Answer(answer) => drop(answer.send(())),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ messages! {
     /// A job waits to be tried again.
     JobBacksOff = INFO "51a29dfab8a64238a9e0cd64252fbc4a",
     /// Free memory of a class went back to the device.
-    MemoryFlushed = DEBUG "4d35db30043843579e05cd88fe0a01af",
+    MemoryFlushed = INFO "4d35db30043843579e05cd88fe0a01af",
     /// A lane lost a job, which runs again.
     JobInterrupted = WARN "3f83b45870584e35b1f50a575e77832e",
     /// A picture of a reflecting job was asked a question.

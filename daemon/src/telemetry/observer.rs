@@ -8,12 +8,12 @@
 //! It remembers of each job that has not ended what is to be said of it (`story`). An outcome is told when it
 //! is on record, as to everybody else. Of what a job is about it says nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use gpusched_core::{Effect, Input, JobRecord, LaneId, Part, Plan, Role, Scheduler, Time};
 use gpusched_shared::{AttemptEnd, Bytes, FailureKind, JobId, Outcome, Reflection, StatusView, Verdict};
 
-use super::message::{Message, say};
+use super::message::Message;
 use super::metrics::{Metrics, seconds};
 use super::queue::Log;
 use super::story::{End, Story, ending};
@@ -29,8 +29,6 @@ pub struct Observer {
     stories: BTreeMap<JobId, Story>,
     /// What reflecting jobs came to, until that is on record.
     reflections: BTreeMap<JobId, Box<Reflection>>,
-    /// By class: jobs for which memory is being flushed.
-    flushing: Vec<VecDeque<JobId>>,
     /// Stages that are now on record as ended: what their job makes of that is still to be told.
     ended: Vec<Story>,
 }
@@ -43,7 +41,6 @@ impl Observer {
         Self {
             log,
             metrics: Metrics::new(&classes, &lanes),
-            flushing: vec![VecDeque::new(); classes.len()],
             classes,
             lanes: lanes.into_iter().map(|(_, name)| name).collect(),
             stories: BTreeMap::new(),
@@ -145,8 +142,7 @@ impl Observer {
             Effect::Record(record) => {
                 self.begin(record);
             }
-            Effect::Reject(_, rejection) => self.metrics.refused(rejection),
-            Effect::Launch { job, attempt, lane, flush, .. } => {
+            Effect::Launch { job, attempt, lane, .. } => {
                 let name = self.lane(*lane).to_owned();
                 let Some(story) = self.stories.get_mut(job) else { return };
                 story.attempt = *attempt;
@@ -157,9 +153,6 @@ impl Observer {
                 story.lane = Some((lane.0, now));
                 story.lane_name = Some(name);
                 story.tell(Message::JobStarted, &what);
-                if *flush && let Some(flushing) = self.flushing.get_mut(story.class) {
-                    flushing.push_back(*job);
-                }
             }
             Effect::AttemptEnded { job, attempt: _, end } => self.attempt_ended(*job, *end, now),
             Effect::BackOff { job, retry, within_ms } => {
@@ -167,9 +160,6 @@ impl Observer {
                 story.tell(Message::JobBacksOff, &format!("is tried again within {within_ms} ms (retry {retry})"));
                 if let Some(class) = self.metrics.of_class(story.class) {
                     class.retries.inc();
-                }
-                if let Some(flushing) = self.flushing.get_mut(story.class) {
-                    flushing.push_back(*job);
                 }
             }
             Effect::Conclude { job, outcome, wait_us, run_us, usage, reflection, .. } => {
@@ -180,12 +170,14 @@ impl Observer {
                 story.end = Some(End { message, word, why, wait_us, run_us, parked_us, peak_bytes });
                 if story.part.is_none() {
                     self.metrics.ended(story.class, outcome, wait_us, run_us);
-                    self.reflections.extend(reflection.clone().map(|reflection| (*job, reflection)));
+                    let telling = reflection.as_ref().filter(|reflection| reflection.tells(outcome));
+                    self.reflections.extend(telling.cloned().map(|reflection| (*job, reflection)));
                 }
             }
             Effect::Amend(_)
             | Effect::Keep(_)
             | Effect::Accept(..)
+            | Effect::Reject(..)
             | Effect::Stop(_)
             | Effect::Gate { .. }
             | Effect::Evict { .. }
@@ -209,26 +201,15 @@ impl Observer {
         }
     }
 
-    /// Free memory of a class went back to the device, so many bytes of it.
-    pub fn flushed(&mut self, class: usize, bytes: u64) {
+    /// Free memory of a class went back to the device for a job, so many bytes of it.
+    pub fn flushed(&self, class: usize, job: JobId, bytes: u64) {
         if let Some(class) = self.metrics.of_class(class) {
             class.flushes.inc();
             class.flushed.inc_by(bytes);
         }
-        let Some(flushing) = self.flushing.get_mut(class) else { return };
-        // With several on their way nobody can tell whose this one is.
-        let (alone, first) = (flushing.len() == 1, flushing.pop_front());
-        let job = first.filter(|_| alone).and_then(|job| self.stories.get(&job));
-        let (name, freed) = (self.class(class), Bytes(bytes));
-        match job {
-            Some(story) => {
-                story.tell(Message::MemoryFlushed, &format!("had {freed} of free memory given back to the device"));
-            }
-            None => say!(
-                Message::MemoryFlushed,
-                CLASS = name,
-                "{freed} of free memory of {name} were given back to the device"
-            ),
+        if let Some(story) = self.stories.get(&job) {
+            let freed = Bytes(bytes);
+            story.tell(Message::MemoryFlushed, &format!("had {freed} of free memory given back to the device"));
         }
     }
 
@@ -280,7 +261,6 @@ impl Observer {
 
     fn engine_lost(&mut self) {
         self.metrics.engine_died();
-        self.flushing.iter_mut().for_each(VecDeque::clear);
     }
 
     fn concluded(&mut self, id: JobId) {

@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing::{Dispatch, Event, Subscriber, dispatcher};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::{Layer, Registry};
 
 use super::message::{MESSAGE_ID, Message, say};
 use super::record::Record;
@@ -104,8 +104,12 @@ impl Log {
 }
 
 impl Shared {
+    fn record(&self, event: &Event<'_>) -> Record {
+        Record::of(event, (!self.with_ids).then_some(MESSAGE_ID))
+    }
+
     fn take(&self, event: &Event<'_>) {
-        let record = Record::of(event, (!self.with_ids).then_some(MESSAGE_ID));
+        let record = self.record(event);
         let Some(queue) = self.queue.get() else { return self.write(&record) };
         if queue.try_send(Waiting::Event(record)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -118,9 +122,10 @@ impl Shared {
     }
 
     /// Writes what comes until nothing can come any more.
-    fn write_all(&self, waiting: &Receiver<Waiting>) {
-        // What this thread itself has to say it would wait for.
-        dispatcher::with_default(&self.writer, || {
+    fn write_all(self: &Arc<Self>, waiting: &Receiver<Waiting>) {
+        // What this thread itself has to say it would wait for, if it came by the queue.
+        let direct = Registry::default().with(DirectLayer(Arc::clone(self)));
+        dispatcher::with_default(&Dispatch::new(direct), || {
             let mut told = Told { dropped: 0, at: Instant::now() };
             loop {
                 let next = match waiting.recv_timeout(Duration::ZERO) {
@@ -157,7 +162,6 @@ impl Told {
         let more = dropped - self.dropped;
         (self.dropped, self.at) = (dropped, Instant::now());
         if more > 0 {
-            AT.with_borrow_mut(String::clear);
             say!(
                 Message::LinesDropped,
                 LINES = more,
@@ -174,6 +178,16 @@ pub(super) struct QueueLayer(Arc<Shared>);
 impl<S: Subscriber> Layer<S> for QueueLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         self.0.take(event);
+    }
+}
+
+/// Has what is logged written at once.
+#[derive(Debug)]
+struct DirectLayer(Arc<Shared>);
+
+impl<S: Subscriber> Layer<S> for DirectLayer {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        self.0.write(&self.0.record(event));
     }
 }
 

@@ -14,7 +14,7 @@ use super::daemon::{PATIENCE, gpuschedd};
 /// namespace there is nothing else in /run.
 const INSIDE: &str = r#"
 mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal || exit 9
-JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"
+JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec setpriv --pdeathsig KILL "$@"
 "#;
 
 /// A journal of its own, kept where journalctl finds it. Written to nowhere else.

@@ -80,7 +80,10 @@ impl Gate {
     pub fn keep_to(&mut self, rule: GateRule, now: Time) {
         self.settle(now);
         self.rule = rule;
-        self.budget_us = self.budget_us.min(window_us(rule));
+        // Without a share to keep, nothing would ever come back.
+        let unlimited = rule.min_share_milli == 0;
+        self.budget_us = if unlimited { window_us(rule) } else { self.budget_us.min(window_us(rule)) };
+        self.starved &= !unlimited;
     }
 
     /// The engine is gone, and a fresh one's gates are open.
@@ -187,6 +190,14 @@ mod tests {
         let mut gate = Gate::new(GateRule { min_share_milli: 1000, ..RULE });
         assert_eq!(gate.decide(true, true, Time(0)), Change::None);
         assert_eq!((gate.is_closed(), gate.next_change()), (false, None));
+    }
+
+    #[test]
+    fn a_gate_that_starves_closes_again_once_there_is_no_share_to_keep() {
+        let mut gate = Gate::new(GateRule { min_share_milli: 1000, ..RULE });
+        assert_eq!(gate.decide(true, true, Time(0)), Change::None);
+        gate.keep_to(GateRule { min_share_milli: 0, ..RULE }, Time(1));
+        assert_eq!(gate.decide(true, true, Time(1)), Change::Close);
     }
 
     proptest! {

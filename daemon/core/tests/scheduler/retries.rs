@@ -54,7 +54,7 @@ fn it_is_tried_again_when_its_time_has_come_and_fails_when_the_budget_is_spent()
         let effects = shell.take_effects();
         let said = |effect: &Effect| effects.contains(effect);
         assert!(said(&Effect::AttemptEnded { job, attempt: retry, end: AttemptEnd::OutOfMemory }));
-        assert!(said(&Effect::BackOff { job, retry, within_ms }) && said(&Effect::Flush { class: 0 }));
+        assert!(said(&Effect::BackOff { job, retry, within_ms }) && said(&Effect::Flush { class: 0, job }));
         assert!(said(&Effect::Tell(job, Update::BackingOff { retry, within_ms })));
         assert_eq!(shell.reasons(job), [Reason::BackingOff { retry, budget: 3, within_ms }]);
         let class = &shell.scheduler.classes()[0];

@@ -87,7 +87,8 @@ fn a_flush_comes_before_the_stage_and_says_what_it_did() {
     let stage = Stage { spec: txt2img(32, 1), pictures: 0, preview_after: None };
     rig.tell(Command::Run { job, attempt: 1, lane: 0, stage, lease_bytes: PLENTY, flush: true });
     assert_eq!(rig.next(), Event::Started(job));
-    let Event::Flushed { class: HEAVY, before, after } = rig.next() else { panic!("no flush") };
+    let Event::Flushed { class: HEAVY, job: for_job, before, after } = rig.next() else { panic!("no flush") };
+    assert_eq!(for_job, job);
     let weights = rig.memory(HEAVY).weights_bytes;
     // What else this process does meanwhile moves the second number, so no more can be said of it than that it is one.
     assert!(before.live_bytes >= weights && after.live_bytes >= weights);
@@ -98,8 +99,8 @@ fn a_flush_comes_before_the_stage_and_says_what_it_did() {
 #[test]
 fn a_flush_may_be_asked_for() {
     let mut rig = Rig::new();
-    rig.tell(Command::Flush { class: LIGHT });
-    assert!(matches!(rig.next(), Event::Flushed { class: LIGHT, .. }));
-    let refused = rig.engine().command(Command::Flush { class: 9 }, Vec::new()).unwrap_err();
+    rig.tell(Command::Flush { class: LIGHT, job: JobId(7) });
+    assert!(matches!(rig.next(), Event::Flushed { class: LIGHT, job: JobId(7), .. }));
+    let refused = rig.engine().command(Command::Flush { class: 9, job: JobId(7) }, Vec::new()).unwrap_err();
     assert_eq!(refused.message, "there is no class 9");
 }

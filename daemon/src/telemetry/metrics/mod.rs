@@ -65,7 +65,10 @@ impl Metrics {
         let Some(of_class) = self.classes.get(class) else { return };
         self.families.ended(&of_class.name, word(outcome)).inc();
         of_class.wait.observe(seconds(wait_us));
-        of_class.run.observe(seconds(run_us));
+        // Of one that no lane ever had there is nothing to say.
+        if run_us > 0 {
+            of_class.run.observe(seconds(run_us));
+        }
     }
 
     /// A check was made of a picture.
@@ -73,12 +76,9 @@ impl Metrics {
         self.families.checked(if passed { "pass" } else { "fail" }).inc();
     }
 
-    /// A reflecting job has ended. One that came to no verdict says nothing of how well pictures do.
+    /// A reflecting job of which something can be learnt has ended.
     pub fn reflected(&self, reflection: &Reflection) {
         let families = &self.families;
-        if reflection.rounds.iter().all(|round| round.verdict.is_none()) {
-            return;
-        }
         families.reflections.inc();
         families.reflection_rounds.inc_by(reflection.rounds.len() as u64);
         let passed = [reflection.first_verdict(), reflection.verdict].map(|verdict| verdict == Some(Verdict::Pass));

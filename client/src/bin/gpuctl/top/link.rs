@@ -60,6 +60,8 @@ impl Link {
                 _ = ticks.tick() => {
                     let seen = match timeout(PATIENCE, photographer.take(client)).await {
                         Ok(Ok(snapshot)) => Event::Seen(Box::new(snapshot)),
+                        // It is there, and a later look may go through.
+                        Ok(Err(Error::Rejected(refusal))) => Event::Told(format!("nothing new: {refusal}")),
                         Ok(Err(error)) => return Ok(error.to_string()),
                         Err(_) => return Ok(silent()),
                     };
