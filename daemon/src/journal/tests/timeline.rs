@@ -132,7 +132,7 @@ fn samples_of_memory_are_thinned_but_for_peaks_and_what_happened() {
     assert!(kept.iter().any(|sample| (sample.unix_ms, sample.used_bytes) == (peak, 29)));
     assert!(kept.iter().any(|sample| (sample.unix_ms, sample.event) == (oom, MemoryEvent::OutOfMemory)));
     let between = |from, until| kept.iter().filter(|sample| (from..until).contains(&sample.unix_ms)).count();
-    assert!(between(0, many / 4) > 20 && between(many / 2, 3 * many / 4) > 50, "and the old, coarser");
+    assert!(between(0, many / 4) > 10 && between(many / 2, 3 * many / 4) > 30, "and the old, coarser");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn well() -> Facts {
         },
         daemon: Daemon::Up { server: format!("gpuschedd {VERSION}"), status: Box::new(status()) },
         systemd: Some(Systemd {
-            service: unit("active", "running", "disabled"),
+            service: unit("active", "running", "enabled"),
             socket: unit("active", "running", "enabled"),
         }),
         program: Some(Program { path: "/usr/bin/gpuschedd".into(), version: VERSION.to_owned() }),
@@ -228,6 +228,8 @@ fn units_are_judged() {
     assert_says(bad, Level::Failure, "bad-setting", "systemd-analyze verify");
     let restarted = service(|unit| unit.restarts = 3);
     assert_says(restarted, Level::Warning, "started it again 3 times", "journalctl");
+    let by_socket = service(|unit| unit.file = "disabled".to_owned());
+    assert_says(by_socket, Level::Warning, "only when a client comes", "`systemctl enable gpusched.service`");
     let waiting = service(|unit| (unit.active, unit.sub) = ("inactive".to_owned(), "dead".to_owned()));
     assert_says(waiting, Level::Ok, "gpusched.service inactive (dead)", "");
     let missing = service(|unit| unit.load = "not-found".to_owned());
