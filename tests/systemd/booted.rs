@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::until;
 
 /// Submits a job that takes until it is cancelled, detached, as somebody in the machine.
-const SUBMIT_LONG: &str = "gpuctl submit txt2img 'a blue square' --steps 1000 --size 128 --seed 3 --detach";
+const SUBMIT_LONG: &str = "gpuctl submit txt2img 'a blue square' --steps 500 --size 128 --seed 3 --detach";
 
 /// All jobs there are and were, newest first.
 fn jobs(machine: &Machine) -> Vec<Value> {
