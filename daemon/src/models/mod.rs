@@ -1,6 +1,6 @@
 //! `gpuschedd models`: which models there are, and what one would take of memory.
 //!
-//! [`plan`] has the numbers, [`table`] their words. It reads configurations and headers itself and asks no daemon: the front
+//! `plan` has the numbers, `table` their words. It reads configurations and headers itself and asks no daemon: the front
 //! may not open models. gpuctl, which can ask, passes on what the daemon's partitions are.
 
 mod plan;

@@ -95,12 +95,19 @@ fn words(remedy: &Remedy) -> String {
             size(bytes),
             enough(fits)
         ),
-        Remedy::Cap { bytes } => format!("a partition of {} or more", size(bytes)),
+        Remedy::Cap { bytes } => format!("a partition of {} or more", size(rounded_up(bytes))),
     }
 }
 
 fn size(bytes: u64) -> String {
     ByteSize(bytes).display().si().to_string()
+}
+
+/// To what [`size`] shows, so that as much as it says is enough.
+fn rounded_up(bytes: u64) -> u64 {
+    let tenth =
+        (0..=6).map(|power| 1000u64.pow(power)).take_while(|unit| *unit <= bytes).last().unwrap_or(1).div_ceil(10);
+    bytes.div_ceil(tenth).saturating_mul(tenth)
 }
 
 /// A number of parameters: `9.08 G`, `84.0 M`, `12.3 k`.
@@ -155,6 +162,16 @@ mod tests {
         };
         assert!(!text(128).contains("may take more"));
         assert!(text(144).contains("up to 128x128: this one may take more"));
+    }
+
+    #[test]
+    fn what_is_advised_is_enough() {
+        for (bytes, text) in
+            [(33_400_000_001, "33.5 GB"), (33_400_000_000, "33.4 GB"), (16_300_000, "16.3 MB"), (999, "999 B")]
+        {
+            assert_eq!(size(rounded_up(bytes)), text);
+        }
+        assert!(rounded_up(u64::MAX) > 0 && rounded_up(0) == 0);
     }
 
     #[test]
