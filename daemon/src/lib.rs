@@ -8,6 +8,7 @@ pub mod demo;
 pub mod disk;
 pub mod driver;
 pub mod journal;
+pub mod models;
 pub mod serve;
 pub mod server;
 pub mod signals;

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use gpusched_daemon::config::{Config, ConfigError, SYSTEM_CONFIG};
 use gpusched_daemon::journal::cli::JournalArgs;
+use gpusched_daemon::models::ModelsArgs;
 use gpusched_daemon::systemd::Inherited;
 use gpusched_daemon::{demo, serve, telemetry};
 use gpusched_shared::SOCKET_ENV;
@@ -48,6 +49,8 @@ enum Action {
     Simulate(SimulateArgs),
     /// Say how many lanes of each class fit into the device's memory together, and why not one more.
     Plan(PlanArgs),
+    /// List the models, or say what one takes of memory, part by part, and whether it fits.
+    Models(ModelsArgs),
     /// Be the engine of the daemon at the other end of standard input. The daemon runs this; nobody else can.
     #[command(hide = true)]
     Engine,
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Journal(args)) => journal(&args),
+        Some(Action::Models(args)) => models(&args),
         Some(Action::Generate(what)) => manual::generate(&what, Cli::command()),
     };
     match done {
@@ -149,6 +153,12 @@ fn journal(args: &JournalArgs) -> anyhow::Result<()> {
     let serve =
         ServeArgs { config, state_dir, socket: None, models: Vec::new(), allow_faults: true, check_config: false };
     print(&args.run(&configuration(serve)?.state_dir)?)
+}
+
+fn models(args: &ModelsArgs) -> anyhow::Result<()> {
+    let (config, models) = (args.config.clone(), args.models.clone());
+    let serve = ServeArgs { config, models, socket: None, state_dir: None, allow_faults: true, check_config: false };
+    print(&args.run(&configuration(serve)?.models)?)
 }
 
 /// The file; without one, for root the system's file or the system's defaults, for anyone else their own directories.

@@ -20,13 +20,56 @@ pub struct Footprint {
     pub run_numbers_per_pixel: u64,
 }
 
+/// What the parts of a model need. They are in memory together and run one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breakdown {
+    /// The parts, in the order in which they run.
+    pub parts: Vec<Part>,
+    /// As in [`Footprint`].
+    pub tables_bytes: u64,
+}
+
+/// A part of a model, or a model that has no parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// What it is called, for people.
+    pub name: &'static str,
+    /// Numbers in those of its weights that are loaded.
+    pub parameters: u64,
+    /// Numbers in the weights that belong to it and that no picture or answer needs, so that they are never read.
+    pub unread: u64,
+    /// Numbers held while it runs, as in [`Footprint`].
+    pub run_numbers: u64,
+    /// And for each pixel, as in [`Footprint`].
+    pub run_numbers_per_pixel: u64,
+}
+
+impl Breakdown {
+    /// What the model needs as a whole: all weights, and while it runs the most that any part does.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        let most = |numbers: fn(&Part) -> u64| self.parts.iter().map(numbers).max().unwrap_or(0);
+        Footprint {
+            parameters: self.parts.iter().map(|part| part.parameters).sum(),
+            tables_bytes: self.tables_bytes,
+            run_numbers: most(|part| part.run_numbers),
+            run_numbers_per_pixel: most(|part| part.run_numbers_per_pixel),
+        }
+    }
+}
+
 /// Bytes of what every model keeps beside weights and vocabulary: the tokenizer's caches, the names of tensors.
-pub(crate) const TABLES_BYTES: u64 = 1 << 20;
+const TABLES_BYTES: u64 = 1 << 20;
 /// Bytes in memory for each of a tokenizer's file: its vocabulary is kept in several tables.
 const TOKENIZER: u64 = 6;
 
-/// What the tokenizer in `dir` takes in memory.
-pub(crate) fn tokenizer_bytes(dir: &Path) -> Result<u64> {
+/// What a model with this tokenizer keeps beside its weights.
+pub(crate) fn tables_bytes(tokenizer_file_bytes: u64) -> u64 {
+    TABLES_BYTES + TOKENIZER * tokenizer_file_bytes
+}
+
+/// The size of the tokenizer's file in `dir`.
+pub(crate) fn tokenizer_file_bytes(dir: &Path) -> Result<u64> {
     let path = dir.join("tokenizer.json");
-    Ok(TOKENIZER * std::fs::metadata(&path).map_err(|e| Error::missing(&path, e))?.len())
+    Ok(std::fs::metadata(&path).map_err(|e| Error::missing(&path, e))?.len())
 }

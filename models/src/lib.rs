@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod catalog;
+pub mod census;
 pub mod error;
 pub mod flux2;
 pub mod footprint;
@@ -20,7 +21,8 @@ pub mod vilt;
 pub mod yield_point;
 
 pub use catalog::{Entry, Kind, scan};
+pub use census::Census;
 pub use error::{Error, Result};
-pub use footprint::Footprint;
+pub use footprint::{Breakdown, Footprint, Part};
 pub use picture::Picture;
 pub use yield_point::{Interrupted, Site, Unobserved, YieldPoint};

@@ -13,6 +13,7 @@ mod journald;
 mod lasting;
 mod manual;
 mod metrics;
+mod models;
 mod pictures;
 mod poison;
 mod reflection;

@@ -45,7 +45,9 @@ fn every_command_has_a_page_that_formats() {
         "gpuctl-submit-txt2img.1",
         "gpuctl-top.1",
         "gpuctl-doctor.1",
+        "gpuctl-models.1",
         "gpuschedd.8",
+        "gpuschedd-models.8",
         "gpuschedd-journal.8",
         "gpusched.toml.5",
     ] {

@@ -12,16 +12,16 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
 };
 
-use candle_core::{DType, Device, Shape, Tensor};
-use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use gpusched_models::{
-    Error, Interrupted, Picture, Site, Unobserved, YieldPoint,
+    Census, Error, Interrupted, Picture, Site, Unobserved, YieldPoint,
     flux2::{
         Pipeline, Request,
         config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+        published::Published,
         scheduler::{SchedulerConfig, sigmas},
         text_encoder::TextEncoder,
         transformer::{Reference, Transformer},

@@ -2,29 +2,8 @@
 
 use super::*;
 
-/// Hands out tensors that take no memory and notes what was asked for.
-struct Recorder(Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
-
-impl SimpleBackend for Recorder {
-    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        self.0.lock().unwrap().insert(name.to_owned(), shape.dims().to_vec());
-        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        Err(candle_core::Error::msg(format!("{name} is asked for without a shape")))
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
-}
-
-fn recorded<T>(build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<T>) -> BTreeMap<String, Vec<usize>> {
-    let seen = Arc::new(Mutex::new(BTreeMap::new()));
-    build(VarBuilder::from_backend(Box::new(Recorder(seen.clone())), DType::F32, CPU)).unwrap();
-    let seen = seen.lock().unwrap();
-    seen.clone()
+fn recorded<T>(build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<T>) -> BTreeMap<String, Vec<usize>> {
+    Census::of(build).unwrap().tensors().clone()
 }
 
 fn published(part: &str) -> BTreeMap<String, Vec<usize>> {
@@ -65,4 +44,49 @@ fn klein_4b_has_the_published_tensors() {
     });
     assert_eq!(whole - expected.len(), 9 * 11 + 2);
     assert_eq!(recorded(|vb| TextEncoder::new(&text, vb)), expected);
+}
+
+/// What is known of the published models without their files is what their files' lists say.
+#[test]
+fn klein_4b_is_known_by_name() {
+    let known = Published::find("flux2-klein-4b").unwrap();
+    let counts = known.counts().unwrap();
+    let numbers = |tensors: &BTreeMap<String, Vec<usize>>| -> u64 {
+        tensors.values().map(|shape| shape.iter().map(|&side| side as u64).product::<u64>()).sum()
+    };
+
+    assert_eq!(*counts.transformer.tensors(), published("transformer"));
+    let mut vae = published("vae");
+    assert!(vae.remove("bn.num_batches_tracked").is_some());
+    assert_eq!(*counts.vae.tensors(), vae);
+    let whole = published("text_encoder");
+    for (name, shape) in counts.text_encoder.tensors() {
+        assert_eq!(whole.get(name), Some(shape), "{name}");
+    }
+
+    let [text, transformer, autoencoder] = known.breakdown().unwrap().parts.try_into().unwrap();
+    assert_eq!((transformer.parameters, transformer.unread), (numbers(&published("transformer")), 0));
+    assert_eq!((autoencoder.parameters, autoencoder.unread), (numbers(&vae), 0));
+    // The head is the embeddings over again, and counts once.
+    let head = numbers(&BTreeMap::from([("lm_head.weight".to_owned(), whole["lm_head.weight"].clone())]));
+    assert_eq!(text.parameters + text.unread, numbers(&whole) - head);
+}
+
+/// What a configuration says is what the headers of the weight files say, for every model that is here.
+#[test]
+fn configurations_agree_with_files() {
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights/flux2-klein-tiny");
+    for dir in [fixture("klein"), weights] {
+        let config = |part: &str| dir.join(part).join("config.json");
+        let text = TextEncoderConfig::read(&config("text_encoder")).unwrap();
+        let transformer = TransformerConfig::read(&config("transformer")).unwrap();
+        let vae = VaeConfig::read(&config("vae")).unwrap();
+        let counted = [
+            Census::of(|vb| TextEncoder::new(&text, vb)).unwrap().parameters(),
+            Census::of(|vb| Transformer::new(&transformer, vb)).unwrap().parameters(),
+            Census::of(|vb| Vae::new(&vae, vb)).unwrap().parameters(),
+        ];
+        let parts = gpusched_models::flux2::breakdown(&dir).unwrap().parts;
+        assert_eq!(parts.iter().map(|part| part.parameters).collect::<Vec<_>>(), counted, "{}", dir.display());
+    }
 }

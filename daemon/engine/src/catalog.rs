@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use gpusched_models::{Entry, Error, Footprint, Kind, flux2, vilt};
+use gpusched_models::flux2::{self, Defaults};
+use gpusched_models::{Entry, Error, Footprint, Kind, vilt};
 use gpusched_shared::{Declared, FailureKind, ModelInfo, Size, TaskKind};
 
 use crate::event::Failure;
@@ -27,7 +28,7 @@ impl Catalog {
     pub(crate) fn scan(directories: &[PathBuf]) -> Result<Self, Error> {
         let mut models = BTreeMap::new();
         for entry in gpusched_models::scan(directories)? {
-            match info(&entry) {
+            match info(&entry, NUMBER) {
                 Ok(info) => {
                     models.insert(entry.name.clone(), (entry, info));
                 }
@@ -48,34 +49,55 @@ impl Catalog {
     }
 }
 
-fn info(entry: &Entry) -> Result<ModelInfo, Error> {
-    let info = |tasks: &[TaskKind], side, multiple, (steps, guidance), footprint| ModelInfo {
-        name: entry.name.clone(),
-        kind: entry.kind.to_string(),
-        tasks: tasks.to_vec(),
-        bytes: entry.bytes,
-        default_size: Size { width: side, height: side },
-        size_multiple: multiple,
-        max_pixels: flux2::pipeline::MAX_PIXELS,
-        default_steps: steps,
-        default_guidance_milli: guidance,
-        declared: declared(footprint),
-    };
+/// What is known of a model whose numbers take so many bytes.
+pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error> {
     match entry.kind {
         Kind::Flux2Klein => {
-            let defaults = flux2::defaults(&entry.path)?;
-            let rule = if defaults.distilled { DISTILLED } else { UNDISTILLED };
-            let footprint = flux2::footprint(&entry.path)?;
-            Ok(info(&[TaskKind::Txt2Img, TaskKind::Img2Img], defaults.side, defaults.multiple, rule, footprint))
+            let (defaults, footprint) = (flux2::defaults(&entry.path)?, flux2::footprint(&entry.path)?);
+            Ok(of_flux2(&entry.name, entry.bytes, defaults, footprint, number_bytes))
         }
-        Kind::ViltVqa => Ok(info(&[TaskKind::Vqa], 0, 1, UNDISTILLED, vilt::footprint(&entry.path)?)),
+        Kind::ViltVqa => Ok(ModelInfo {
+            name: entry.name.clone(),
+            kind: entry.kind.to_string(),
+            tasks: vec![TaskKind::Vqa],
+            bytes: entry.bytes,
+            default_size: Size { width: 0, height: 0 },
+            size_multiple: 1,
+            max_pixels: flux2::pipeline::MAX_PIXELS,
+            default_steps: UNDISTILLED.0,
+            default_guidance_milli: UNDISTILLED.1,
+            declared: declared(vilt::footprint(&entry.path)?, number_bytes),
+        }),
     }
 }
 
-fn declared(footprint: Footprint) -> Declared {
+/// Likewise, of a FLUX.2 klein, whether or not its files are there.
+pub(crate) fn of_flux2(
+    name: &str,
+    bytes: u64,
+    defaults: Defaults,
+    footprint: Footprint,
+    number_bytes: u64,
+) -> ModelInfo {
+    let (default_steps, default_guidance_milli) = if defaults.distilled { DISTILLED } else { UNDISTILLED };
+    ModelInfo {
+        name: name.to_owned(),
+        kind: Kind::Flux2Klein.to_string(),
+        tasks: vec![TaskKind::Txt2Img, TaskKind::Img2Img],
+        bytes,
+        default_size: Size { width: defaults.side, height: defaults.side },
+        size_multiple: defaults.multiple,
+        max_pixels: flux2::pipeline::MAX_PIXELS,
+        default_steps,
+        default_guidance_milli,
+        declared: declared(footprint, number_bytes),
+    }
+}
+
+fn declared(footprint: Footprint, number_bytes: u64) -> Declared {
     Declared {
-        weights_bytes: footprint.parameters * NUMBER + footprint.tables_bytes,
-        run_bytes: footprint.run_numbers * NUMBER,
-        run_bytes_per_pixel: footprint.run_numbers_per_pixel * NUMBER,
+        weights_bytes: footprint.parameters * number_bytes + footprint.tables_bytes,
+        run_bytes: footprint.run_numbers * number_bytes,
+        run_bytes_per_pixel: footprint.run_numbers_per_pixel * number_bytes,
     }
 }

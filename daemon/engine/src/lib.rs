@@ -29,6 +29,7 @@ mod running;
 pub mod sandbox;
 mod sealed;
 mod stage;
+pub mod survey;
 mod yield_point;
 
 pub use allocator::Allocator;

@@ -24,8 +24,8 @@ pub struct PipelineConfig {
 #[serde(default)]
 #[expect(missing_docs, reason = "the names and meanings are diffusers'")]
 pub struct TransformerConfig {
-    patch_size: usize,
-    out_channels: Option<usize>,
+    pub(super) patch_size: usize,
+    pub(super) out_channels: Option<usize>,
     pub in_channels: usize,
     pub num_layers: usize,
     pub num_single_layers: usize,
@@ -68,14 +68,14 @@ pub struct VaeConfig {
 #[serde(default)]
 #[expect(missing_docs, reason = "the names and meanings are transformers'")]
 pub struct TextEncoderConfig {
-    model_type: String,
-    hidden_act: String,
-    use_sliding_window: bool,
-    layer_types: Option<Vec<String>>,
-    rope_theta: Option<f64>,
-    rope_parameters: Option<Rope>,
-    rope_scaling: Option<Rope>,
-    num_key_value_heads: Option<usize>,
+    pub(super) model_type: String,
+    pub(super) hidden_act: String,
+    pub(super) use_sliding_window: bool,
+    pub(super) layer_types: Option<Vec<String>>,
+    pub(super) rope_theta: Option<f64>,
+    pub(super) rope_parameters: Option<Rope>,
+    pub(super) rope_scaling: Option<Rope>,
+    pub(super) num_key_value_heads: Option<usize>,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -95,7 +95,7 @@ enum Side {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Rope {
+pub(super) struct Rope {
     rope_theta: Option<f64>,
     rope_type: Option<String>,
     #[serde(rename = "type")]

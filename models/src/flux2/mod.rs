@@ -7,6 +7,7 @@ mod blocks;
 pub mod config;
 mod footprint;
 pub mod pipeline;
+pub mod published;
 pub mod reference;
 pub mod rope;
 pub mod scheduler;
@@ -15,5 +16,5 @@ pub mod transformer;
 pub mod vae;
 mod vae_blocks;
 
-pub use footprint::footprint;
+pub use footprint::{breakdown, footprint};
 pub use pipeline::{Defaults, Generated, Pipeline, Preview, Request, defaults};

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Text tokens that the published models were trained with at most.
-const MAX_TEXT_TOKENS: usize = 512;
+pub(super) const MAX_TEXT_TOKENS: usize = 512;
 /// Largest picture made, in pixels; the published models are made for up to four megapixels.
 pub const MAX_PIXELS: u64 = 2048 * 2048;
 /// Most reference pictures in a request.

@@ -1,14 +1,15 @@
 //! The autoencoder between pixels and latents (`AutoencoderKLFlux2`).
 
-use candle_core::{Module, Result as Built, Tensor};
-use candle_nn::{Conv2d, GroupNorm, VarBuilder};
+use candle_core::{Module as _, Result as Built, Tensor};
+use candle_nn::{Conv2d, VarBuilder};
 
 use super::{
     config::VaeConfig,
-    vae_blocks::{DownBlock, MidBlock, UpBlock, conv1x1, conv3x3, norm},
+    vae_blocks::{Conv3x3, DownBlock, MidBlock, UpBlock, conv1x1, conv3x3, norm},
 };
 use crate::{
     error::Result,
+    norm::GroupNorm,
     yield_point::{Site, YieldPoint},
 };
 
@@ -107,11 +108,11 @@ impl Vae {
 
 /// diffusers' `Encoder`.
 struct Encoder {
-    conv_in: Conv2d,
+    conv_in: Conv3x3,
     down: Vec<DownBlock>,
     mid: MidBlock,
     norm_out: GroupNorm,
-    conv_out: Conv2d,
+    conv_out: Conv3x3,
 }
 
 impl Encoder {
@@ -146,11 +147,11 @@ impl Encoder {
 
 /// diffusers' `Decoder`.
 struct Decoder {
-    conv_in: Conv2d,
+    conv_in: Conv3x3,
     mid: MidBlock,
     up: Vec<UpBlock>,
     norm_out: GroupNorm,
-    conv_out: Conv2d,
+    conv_out: Conv3x3,
 }
 
 impl Decoder {

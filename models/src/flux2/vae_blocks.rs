@@ -1,19 +1,49 @@
 //! The building blocks of the VAE.
 
 use candle_core::{Module, Result as Built, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig, GroupNorm, Linear, VarBuilder, conv2d, group_norm, linear};
+use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
 
 use crate::{
     attention::attend,
     error::Result,
+    norm::GroupNorm,
     yield_point::{Site, YieldPoint},
 };
 
 /// diffusers' fixed epsilon of the VAE's group norms.
 const EPS: f64 = 1e-6;
 
-pub(super) fn conv3x3(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv2d> {
-    conv2d(from, to, 3, Conv2dConfig { padding: 1, ..Conv2dConfig::default() }, vb)
+/// Numbers of an unfolded picture held at once. On a GPU candle copies what a convolution reads of each position, nine times
+/// the picture; of the largest ones that would be more than the whole transformer needs, so they are taken in bands.
+const UNFOLDED: usize = 1 << 25;
+
+/// A convolution of 3 x 3 that keeps the size.
+pub(super) struct Conv3x3(Conv2d);
+
+pub(super) fn conv3x3(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv3x3> {
+    Ok(Conv3x3(conv2d(from, to, 3, Conv2dConfig { padding: 1, ..Conv2dConfig::default() }, vb)?))
+}
+
+impl Conv3x3 {
+    pub(super) fn forward(&self, xs: &Tensor) -> Built<Tensor> {
+        self.in_bands(xs, UNFOLDED)
+    }
+
+    fn in_bands(&self, xs: &Tensor, unfolded: usize) -> Built<Tensor> {
+        let (batch, channels, rows, columns) = xs.dims4()?;
+        let band = (unfolded / (9 * batch * channels * columns).max(1)).max(1);
+        if band >= rows {
+            return self.0.forward(xs);
+        }
+        let bands = (0..rows).step_by(band).map(|start| {
+            let end = rows.min(start + band);
+            // A row of each neighbour comes with it, to be read; what comes out in its place is cut off.
+            let (above, below) = (usize::from(start > 0), usize::from(end < rows));
+            let read = xs.narrow(2, start - above, above + (end - start) + below)?;
+            self.0.forward(&read)?.narrow(2, above, end - start)?.contiguous()
+        });
+        Tensor::cat(&bands.collect::<Built<Vec<_>>>()?, 2)
+    }
 }
 
 pub(super) fn conv1x1(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv2d> {
@@ -21,15 +51,15 @@ pub(super) fn conv1x1(from: usize, to: usize, vb: VarBuilder<'_>) -> Built<Conv2
 }
 
 pub(super) fn norm(groups: usize, channels: usize, vb: VarBuilder<'_>) -> Built<GroupNorm> {
-    group_norm(groups, channels, EPS, vb)
+    GroupNorm::new(groups, channels, EPS, vb)
 }
 
 /// `ResnetBlock2D` without a time embedding.
 pub(super) struct ResnetBlock {
     first_norm: GroupNorm,
-    first: Conv2d,
+    first: Conv3x3,
     second_norm: GroupNorm,
-    second: Conv2d,
+    second: Conv3x3,
     shortcut: Option<Conv2d>,
 }
 
@@ -147,7 +177,7 @@ impl DownBlock {
 /// `UpDecoderBlock2D`.
 pub(super) struct UpBlock {
     resnets: Vec<ResnetBlock>,
-    upsample: Option<Conv2d>,
+    upsample: Option<Conv3x3>,
 }
 
 impl UpBlock {
@@ -177,4 +207,32 @@ impl UpBlock {
 fn resnets((from, to): (usize, usize), groups: usize, layers: usize, vb: &VarBuilder<'_>) -> Built<Vec<ResnetBlock>> {
     let vb = vb.pp("resnets");
     (0..layers).map(|i| ResnetBlock::new(if i == 0 { from } else { to }, to, groups, vb.pp(i))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn bands_change_nothing() {
+        let draw = |seed, shape: &[usize]| {
+            let values = crate::noise::standard_normal(seed, shape.iter().product());
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let tensors = [("weight", draw(1, &[4, 3, 3, 3])), ("bias", draw(2, &[4]))];
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+        let conv = conv3x3(3, 4, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)).unwrap();
+        let xs = draw(3, &[2, 3, 7, 5]);
+        let whole = conv.0.forward(&xs).unwrap();
+        assert_eq!(whole.dims(), [2, 4, 7, 5]);
+        let row = 9 * 2 * 3 * 5;
+        for unfolded in [0, 1, row, 2 * row, 3 * row + 1, 6 * row, 7 * row] {
+            let banded = conv.in_bands(&xs, unfolded).unwrap();
+            assert!(banded.is_contiguous());
+            let off = (banded - &whole).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(off < 1e-5, "{unfolded}: {off}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::{ProcessorConfig, ViltConfig};
 use crate::{
     error::Result,
-    footprint::{Footprint, TABLES_BYTES, tokenizer_bytes},
+    footprint::{Breakdown, Footprint, Part, tables_bytes, tokenizer_file_bytes},
     loader::WeightFiles,
 };
 
@@ -21,12 +21,21 @@ const SCORES: u64 = 2;
 /// picture with 16 bits to a channel.
 const GIVEN: u64 = 3;
 
-/// The footprint of the model in `dir`, without loading it. Whatever the picture's size, the model sees one of its own.
+/// The footprint of the model in `dir`, without loading it.
+///
+/// # Errors
+///
+/// As [`breakdown`].
+pub fn footprint(dir: &Path) -> Result<Footprint> {
+    Ok(breakdown(dir)?.footprint())
+}
+
+/// What the model in `dir` needs, without loading it. Whatever the picture's size, the model sees one of its own.
 ///
 /// # Errors
 ///
 /// As [`Vqa::load`](super::Vqa::load), as far as they concern configurations and the headers of weight files.
-pub fn footprint(dir: &Path) -> Result<Footprint> {
+pub fn breakdown(dir: &Path) -> Result<Breakdown> {
     let config = ViltConfig::read(&dir.join("config.json"))?;
     let edge = u64::from(ProcessorConfig::read(dir)?.shortest_edge());
     // The longer side is at most 1333/800 of the shorter.
@@ -34,10 +43,12 @@ pub fn footprint(dir: &Path) -> Result<Footprint> {
     let tokens = pixels / (config.patch_size as u64).pow(2) + 1 + config.max_position_embeddings as u64;
     let per_token = STREAMS * config.hidden_size as u64 + INNER * config.intermediate_size as u64;
     let scores = SCORES * config.num_attention_heads as u64 * tokens * tokens;
-    Ok(Footprint {
+    let model = Part {
+        name: "model",
         parameters: WeightFiles::find(dir)?.parameters(&|_| true)?,
-        tables_bytes: TABLES_BYTES + tokenizer_bytes(dir)?,
+        unread: 0,
         run_numbers: pixels * PIXEL + tokens * per_token + scores,
         run_numbers_per_pixel: GIVEN,
-    })
+    };
+    Ok(Breakdown { parts: vec![model], tables_bytes: tables_bytes(tokenizer_file_bytes(dir)?) })
 }

@@ -7,5 +7,5 @@ mod footprint;
 pub mod model;
 pub mod preprocess;
 
-pub use footprint::footprint;
+pub use footprint::{breakdown, footprint};
 pub use model::{Answer, Vqa};

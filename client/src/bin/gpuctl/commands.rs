@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::{doctor, handover, quality, record, render, save, scheduling, submit, top};
+use crate::{doctor, handover, models, quality, record, render, save, scheduling, submit, top};
 
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
@@ -44,6 +44,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Drain { off } => scheduling::drain(&connect(&global).await?, !off, output).await?,
         Command::Top(options) => return top::run(&options, &global, output).await,
         Command::Doctor => return doctor::run(&global, output).await,
+        Command::Models(arguments) => return Err(models::run(arguments, &global, output).await),
         Command::Plan(arguments) => return Err(handover::hand_over("plan", arguments, &global)),
         Command::Simulate(arguments) => return Err(handover::hand_over("simulate", arguments, &global)),
         Command::Journal(arguments) => return Err(handover::hand_over("journal", arguments, &global)),

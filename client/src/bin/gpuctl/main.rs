@@ -5,7 +5,7 @@
 //!
 //! Where to look: [`cli`] has the command line, [`commands`] what each command does but for [`submit`], for [`scheduling`]
 //! (why and when a job runs), for [`doctor`] (what does not work, and what helps), for [`top`] (all of it, live) and for
-//! [`handover`] (what gpuschedd does itself), [`follow`] the watching of a job until it ends, [`render`] what things look
+//! [`handover`] (what gpuschedd does itself) and [`models`] (which it does with what only a client can ask), [`follow`] the watching of a job until it ends, [`render`] what things look
 //! like, [`output`] where they go, [`failure`] errors and exit codes, [`save`] and [`png`] how a picture becomes a file,
 //! [`quality`] how well pictures turn out, [`record`] what happened.
 
@@ -17,6 +17,7 @@ mod doctor;
 mod failure;
 mod follow;
 mod handover;
+mod models;
 mod output;
 mod png;
 #[cfg(feature = "preview")]

@@ -28,7 +28,7 @@ Exit codes:
     5  the job was cancelled, or ran out of time
     6  doctor: something does not work
   130  interrupted; an attached job is cancelled
-plan, simulate, demo and journal are gpuschedd's: they exit as it does.
+models, plan, simulate, demo and journal are gpuschedd's: they exit as it does.
 
 Without --socket the daemon is sought at $GPUSCHED_SOCKET, else at /run/gpusched/gpusched.sock,
 else at $XDG_RUNTIME_DIR/gpusched/gpusched.sock.
@@ -52,6 +52,10 @@ JSON (--json), one document a line:
                        what one frame shows
   quality              {\"overall\", \"recent\", \"window\", \"models\", \"trend\"}
   report, export       {\"file\": PATH} when it is written
+  models               an array of {\"model\", \"directory\" or \"published\"}
+  models --plan        {\"model\", \"width\", \"height\", \"dtype\", \"parts\": [{\"part\", \"weights_bytes\",
+                       \"run_bytes\", ...}], \"weights_bytes\", \"run_bytes\", \"peak_bytes\",
+                       \"partitions\": [{\"class\", \"cap_bytes\", \"fits\"}], \"remedies\", ...}
   fetch                {\"blob\": {\"hash\", \"bytes\"}, \"file\": PATH}
   submit --detach      {\"job\": ID}
   submit --retry       {\"retry\": {\"wait_ms\", \"because\": {\"code\", ...}}} before each wait
@@ -174,6 +178,9 @@ pub(crate) enum Command {
         #[arg(long)]
         off: bool,
     },
+    /// List the models, or say what one takes of memory and whether it fits: --plan NAME (gpuschedd models).
+    #[command(disable_help_flag = true)]
+    Models(Arguments),
     /// Work out how many lanes fit into memory (gpuschedd plan).
     #[command(disable_help_flag = true)]
     Plan(Arguments),

@@ -1,0 +1,241 @@
+//! What a model would take of memory, part by part, before it is loaded or even there.
+//!
+//! The sum is what the engine declares of a model, by which the scheduler admits jobs until they have been measured.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use candle_core::DType;
+use gpusched_models::flux2::published::{PUBLISHED, Published};
+use gpusched_models::{Entry, Error, Kind, Part, flux2, vilt};
+use gpusched_shared::ModelInfo;
+
+use crate::catalog;
+
+/// The type of the numbers that a model computes with, and so of its weights in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes; on accelerators only.
+    Bf16,
+    /// 2 bytes.
+    F16,
+}
+
+/// A model, and what it takes.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// What the engine would say of it. Without files its `bytes` are 0.
+    pub info: ModelInfo,
+    /// Its parts, in the order in which they run.
+    pub parts: Vec<Part>,
+    /// What the parts are counted in.
+    pub precision: Precision,
+    /// Bytes beside the weights: tokenizer and tables.
+    pub tables_bytes: u64,
+    /// Where what is known of it comes from.
+    pub source: Source,
+    /// The largest picture that the estimate is made for, in pixels; `None` if it is for any.
+    pub reliable_pixels: Option<u64>,
+}
+
+/// Where what is known of a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The files in this directory.
+    Files(PathBuf),
+    /// What is published at this address, which was not asked.
+    Published(&'static str),
+}
+
+/// Why a model cannot be surveyed.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// The directories, or the model's files.
+    #[error(transparent)]
+    Models(#[from] Error),
+    /// There is none of this name.
+    #[error(
+        "no model {name:?} is known; there is {} in {}; published are {}; --models DIR names another directory",
+        listed(.installed),
+        listed(.directories),
+        listed(.published)
+    )]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The models in the directories.
+        installed: Vec<String>,
+        /// The directories.
+        directories: Vec<String>,
+        /// The published models that are known by name.
+        published: Vec<String>,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+/// The text is no [`Precision`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of f32, bf16 and f16; quantised weights are not loaded")]
+pub struct NotAPrecision(String);
+
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Bytes of a number.
+    pub fn bytes(self) -> u64 {
+        let dtype = match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        };
+        dtype.size_in_bytes() as u64
+    }
+}
+
+impl FromStr for Precision {
+    type Err = NotAPrecision;
+
+    fn from_str(text: &str) -> Result<Self, NotAPrecision> {
+        Self::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| NotAPrecision(text.to_owned()))
+    }
+}
+
+/// The models in `directories`, of two of one name the first, and the published ones that are not there.
+///
+/// # Errors
+/// [`SurveyError::Models`] if a directory cannot be listed.
+pub fn names(directories: &[PathBuf]) -> Result<Vec<(String, Source)>, SurveyError> {
+    let mut names: Vec<_> = gpusched_models::scan(directories)?
+        .into_iter()
+        .map(|Entry { name, path, .. }| (name, Source::Files(path)))
+        .collect();
+    for published in PUBLISHED {
+        if names.iter().all(|(name, _)| name != published.name) {
+            names.push((published.name.to_owned(), Source::Published(published.repository)));
+        }
+    }
+    Ok(names)
+}
+
+/// What the model `name` takes. In `directories` it is looked for first. Without a precision, installed models are counted
+/// as this engine loads them, and published ones as they are published.
+///
+/// # Errors
+/// [`SurveyError`].
+pub fn survey(directories: &[PathBuf], name: &str, precision: Option<Precision>) -> Result<Survey, SurveyError> {
+    let installed = gpusched_models::scan(directories)?;
+    if let Some(entry) = installed.iter().find(|entry| entry.name == name) {
+        return Ok(of_files(entry, precision.unwrap_or(Precision::F32))?);
+    }
+    if let Some(published) = Published::find(name) {
+        return Ok(of_published(published, precision.unwrap_or(Precision::Bf16))?);
+    }
+    Err(SurveyError::Unknown {
+        name: name.to_owned(),
+        installed: installed.into_iter().map(|entry| entry.name).collect(),
+        directories: directories.iter().map(|directory| directory.display().to_string()).collect(),
+        published: PUBLISHED.iter().map(|published| published.name.to_owned()).collect(),
+    })
+}
+
+fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
+    let breakdown = match entry.kind {
+        Kind::Flux2Klein => flux2::breakdown(&entry.path)?,
+        Kind::ViltVqa => vilt::breakdown(&entry.path)?,
+    };
+    let info = catalog::info(entry, precision.bytes())?;
+    Ok(Survey {
+        reliable_pixels: reliable(&info),
+        info,
+        parts: breakdown.parts,
+        precision,
+        tables_bytes: breakdown.tables_bytes,
+        source: Source::Files(entry.path.clone()),
+    })
+}
+
+fn of_published(published: &Published, precision: Precision) -> Result<Survey, Error> {
+    let breakdown = published.breakdown()?;
+    let info = catalog::of_flux2(published.name, 0, published.defaults(), breakdown.footprint(), precision.bytes());
+    Ok(Survey {
+        reliable_pixels: reliable(&info),
+        info,
+        parts: breakdown.parts,
+        precision,
+        tables_bytes: breakdown.tables_bytes,
+        source: Source::Published(published.repository),
+    })
+}
+
+/// See [`gpusched_models::Footprint`]. A model that makes no pictures looks at all of them in one size.
+fn reliable(info: &ModelInfo) -> Option<u64> {
+    let side = u64::from(info.default_size.width);
+    (side > 0).then_some(4 * side * side)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn shipped() -> Vec<PathBuf> {
+        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights")]
+    }
+
+    #[test]
+    fn it_says_of_a_model_what_the_catalog_declares() {
+        let models = catalog::Catalog::scan(&shipped()).unwrap().models();
+        assert_eq!(models.len(), 2);
+        for declared in models {
+            let survey = survey(&shipped(), &declared.name, None).unwrap();
+            assert_eq!(survey.info, declared);
+            let weights: u64 = survey.parts.iter().map(|part| part.parameters * survey.precision.bytes()).sum();
+            assert_eq!(weights + survey.tables_bytes, declared.declared.weights_bytes);
+        }
+    }
+
+    #[test]
+    fn precision_scales_everything_but_tables() {
+        let of = |precision| survey(&[], "flux2-klein-4b", Some(precision)).unwrap();
+        let (full, half) = (of(Precision::F32), of(Precision::Bf16));
+        let weights = |survey: &Survey| survey.info.declared.weights_bytes - survey.tables_bytes;
+        assert_eq!(weights(&full), 2 * weights(&half));
+        assert_eq!(full.info.declared.run_bytes, 2 * half.info.declared.run_bytes);
+        assert_eq!(half.reliable_pixels, Some(2048 * 2048));
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_known_ones() {
+        let said = survey(&shipped(), "flux9", None).unwrap_err().to_string();
+        for known in ["\"flux9\"", "flux2-klein-tiny, vilt-tiny in ", "models/weights", "flux2-klein-9b", "--models"] {
+            assert!(said.contains(known), "{said}");
+        }
+        let said = survey(&[], "x", None).unwrap_err().to_string();
+        assert!(said.contains("there is nothing in nothing"), "{said}");
+    }
+
+    #[test]
+    fn installed_models_come_before_published_ones() {
+        let names = names(&shipped()).unwrap();
+        assert_eq!(names.len(), 2 + PUBLISHED.len());
+        assert!(matches!(&names[0], (name, Source::Files(_)) if name == "flux2-klein-tiny"), "{names:?}");
+        assert_eq!("bf16".parse(), Ok(Precision::Bf16));
+        assert!("q4_k".parse::<Precision>().is_err());
+    }
+}

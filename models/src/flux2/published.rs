@@ -1,0 +1,215 @@
+//! The published FLUX.2 klein models, as far as their configurations tell how much memory they take.
+//!
+//! Sources: the configurations of `black-forest-labs/FLUX.2-klein-*` and of `Qwen/Qwen3-*`. The autoencoder is the same in
+//! all of them, and diffusers' default.
+
+use super::{
+    config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+    footprint::{Configs, Count},
+    pipeline::{Defaults, MAX_TEXT_TOKENS},
+    text_encoder::TextEncoder,
+    transformer::Transformer,
+    vae::Vae,
+};
+use crate::{census::Census, error::Result, footprint::Breakdown};
+
+/// Bytes of Qwen3's `tokenizer.json`.
+const TOKENIZER_FILE_BYTES: u64 = 11_422_654;
+
+/// A published model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// What it is called here.
+    pub name: &'static str,
+    /// Where it is published.
+    pub repository: &'static str,
+    /// Distilled to few steps, and so without guidance.
+    distilled: bool,
+    size: Klein,
+}
+
+/// Sizes of the published models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Klein {
+    /// With the encoder Qwen3-4B.
+    B4,
+    /// With the encoder Qwen3-8B.
+    B9,
+}
+
+/// All of them.
+pub const PUBLISHED: [Published; 4] = [
+    Published {
+        name: "flux2-klein-4b",
+        repository: "black-forest-labs/FLUX.2-klein-4B",
+        distilled: true,
+        size: Klein::B4,
+    },
+    Published {
+        name: "flux2-klein-9b",
+        repository: "black-forest-labs/FLUX.2-klein-9B",
+        distilled: true,
+        size: Klein::B9,
+    },
+    Published {
+        name: "flux2-klein-base-4b",
+        repository: "black-forest-labs/FLUX.2-klein-base-4B",
+        distilled: false,
+        size: Klein::B4,
+    },
+    Published {
+        name: "flux2-klein-base-9b",
+        repository: "black-forest-labs/FLUX.2-klein-base-9B",
+        distilled: false,
+        size: Klein::B9,
+    },
+];
+
+impl Published {
+    /// The one called `name`.
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PUBLISHED.iter().find(|published| published.name == name)
+    }
+
+    /// What its configuration says about requests.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        let vae = VaeConfig::default();
+        Defaults {
+            side: vae.sample_side(),
+            multiple: 2 * vae.scale(),
+            text_tokens: MAX_TEXT_TOKENS as u32,
+            distilled: self.distilled,
+        }
+    }
+
+    /// What its parts need.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`](crate::Error::Device), which would be a mistake in the constructors of the parts.
+    pub fn breakdown(&self) -> Result<Breakdown> {
+        let Counts { text_encoder, transformer, vae } = self.counts()?;
+        let all = |census: &Census| Count { read: census.parameters(), unread: 0 };
+        let text = self.size.text_encoder();
+        let behind = (text.num_hidden_layers - text.taps()[2]) as u64;
+        let head = if self.size.tied() { 0 } else { (text.vocab_size * text.hidden_size) as u64 };
+        let unread = behind * text_encoder.parameters_below("model.layers.0.") + text.hidden_size as u64 + head;
+        let counts = [Count { unread, ..all(&text_encoder) }, all(&transformer), all(&vae)];
+        let configs = Configs {
+            text,
+            transformer: self.size.transformer(),
+            vae: VaeConfig::default(),
+            defaults: self.defaults(),
+        };
+        Ok(configs.breakdown(counts, TOKENIZER_FILE_BYTES))
+    }
+
+    /// The tensors of its parts that are loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::breakdown`].
+    pub fn counts(&self) -> Result<Counts> {
+        let (text, transformer, vae) = (self.size.text_encoder(), self.size.transformer(), VaeConfig::default());
+        Ok(Counts {
+            text_encoder: Census::of(|vb| TextEncoder::new(&text, vb))?,
+            transformer: Census::of(|vb| Transformer::new(&transformer, vb))?,
+            vae: Census::of(|vb| Vae::new(&vae, vb))?,
+        })
+    }
+}
+
+/// The tensors of each part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the parts")]
+pub struct Counts {
+    pub text_encoder: Census,
+    pub transformer: Census,
+    pub vae: Census,
+}
+
+impl Klein {
+    fn transformer(self) -> TransformerConfig {
+        let (num_layers, num_single_layers, num_attention_heads) = match self {
+            Self::B4 => (5, 20, 24),
+            Self::B9 => (8, 24, 32),
+        };
+        TransformerConfig {
+            num_layers,
+            num_single_layers,
+            num_attention_heads,
+            joint_attention_dim: 3 * self.text_encoder().hidden_size,
+            guidance_embeds: false,
+            ..TransformerConfig::default()
+        }
+    }
+
+    fn text_encoder(self) -> TextEncoderConfig {
+        let (hidden_size, intermediate_size) = match self {
+            Self::B4 => (2560, 9728),
+            Self::B9 => (4096, 12_288),
+        };
+        TextEncoderConfig {
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers: 36,
+            num_attention_heads: 32,
+            num_key_value_heads: Some(8),
+            ..TextEncoderConfig::default()
+        }
+    }
+
+    /// Whether the language model's head is the embeddings over again.
+    fn tied(self) -> bool {
+        self == Self::B4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(name: &str) -> [(u64, u64); 3] {
+        let parts = Published::find(name).unwrap().breakdown().unwrap().parts;
+        let parts: Vec<_> = parts.iter().map(|part| (part.parameters, part.unread)).collect();
+        parts.try_into().unwrap()
+    }
+
+    #[test]
+    fn language_models_are_of_their_published_sizes() {
+        for (name, whole) in [("flux2-klein-4b", 4_022_468_096), ("flux2-klein-9b", 8_190_735_360)] {
+            let [(read, unread), ..] = parameters(name);
+            assert_eq!(read + unread, whole, "{name}");
+        }
+    }
+
+    #[test]
+    fn transformers_are_as_large_as_their_names_say() {
+        let [_, (b4, 0), (vae, 0)] = parameters("flux2-klein-4b") else { panic!("unread weights") };
+        let [_, (b9, 0), (same, 0)] = parameters("flux2-klein-9b") else { panic!("unread weights") };
+        assert!((3_800_000_000..4_000_000_000).contains(&b4), "{b4}");
+        assert!((9_000_000_000..9_200_000_000).contains(&b9), "{b9}");
+        assert_eq!(vae, same);
+    }
+
+    /// 34 GB were published for a picture: both the whole checkpoint and what is used of it with what runs explain them.
+    #[test]
+    fn klein_9b_explains_34_gb() {
+        const BF16: u64 = 2;
+        let breakdown = Published::find("flux2-klein-9b").unwrap().breakdown().unwrap();
+        let whole: u64 = breakdown.parts.iter().map(|part| (part.parameters + part.unread) * BF16).sum();
+        assert!((33_000_000_000..36_000_000_000).contains(&whole), "{whole}");
+        let footprint = breakdown.footprint();
+        let run = footprint.run_numbers + footprint.run_numbers_per_pixel * 1024 * 1024;
+        let peak = (footprint.parameters + run) * BF16 + footprint.tables_bytes;
+        assert!((33_000_000_000..36_000_000_000).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn guidance_takes_two_prompts() {
+        let most = |name| Published::find(name).unwrap().breakdown().unwrap().parts[1].run_numbers_per_pixel;
+        assert!(most("flux2-klein-base-4b") > most("flux2-klein-4b"));
+    }
+}

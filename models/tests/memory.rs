@@ -1,0 +1,90 @@
+//! What a picture takes in memory, against what is said beforehand, in full and in half precision.
+//!
+//! One test only: what is counted is the whole process.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use candle_core::{DType, Device};
+use gpusched_models::{Unobserved, flux2};
+
+/// Estimates may be this many times what is measured.
+const LOOSE: u64 = 4;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static LIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, and how much it has given out.
+struct Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let size = layout.size() as u64;
+        PEAK.fetch_max(LIVE.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// What `work` holds at most, beside what there was before it.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let made = work();
+    (made, PEAK.load(Ordering::Relaxed) - before)
+}
+
+#[test]
+fn a_picture_takes_what_is_said_beforehand() {
+    // On one thread: what each keeps for itself depends on which of them happened to be needed.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    pool.install(compare);
+}
+
+fn compare() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
+    let breakdown = flux2::breakdown(&dir).unwrap();
+    let footprint = breakdown.footprint();
+    for dtype in [DType::F32, DType::F16] {
+        let number = dtype.size_in_bytes() as u64;
+        let before = LIVE.load(Ordering::Relaxed);
+        let pipeline = flux2::Pipeline::load(&dir, &Device::Cpu, dtype, &Unobserved).unwrap();
+        // Tokenizers make tables when they are first used.
+        pipeline.tokenizer().encode("a red circle").unwrap();
+        let weights = LIVE.load(Ordering::Relaxed) - before;
+        let said = footprint.parameters * number + footprint.tables_bytes;
+        println!("{dtype:?}: weights {weights}, said {said}");
+        assert!(weights <= said && said <= 2 * weights, "{dtype:?}: weights {weights}, said {said}");
+
+        // With the first picture, which is not looked at, the thread makes what it keeps.
+        for (count, side) in (0..).zip([128, 64, 128]) {
+            let (prompt, references) = ("a red circle", &[][..]);
+            let (width, height, steps, guidance, seed) = (side, side, 1, 3.0, 1);
+            let request = flux2::Request { prompt, references, width, height, steps, guidance, seed };
+            let (made, measured) = peak(|| pipeline.generate(&request, &Unobserved));
+            made.unwrap();
+            if count == 0 {
+                continue;
+            }
+            let pixels = u64::from(side) * u64::from(side);
+            let said = (footprint.run_numbers + footprint.run_numbers_per_pixel * pixels) * number;
+            println!("{dtype:?}, {side} x {side}: measured {measured}, said {said}");
+            assert!(measured <= said && said <= LOOSE * measured, "{dtype:?} {side}: {measured}, said {said}");
+        }
+    }
+}
