@@ -1,0 +1,117 @@
+//! `cuModule*`, `cuFunc*`, `cuLaunchKernel`: kernels by name.
+//!
+//! The stand-in compiler compiles nothing, so a module has every kernel that it is asked for.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_void};
+
+use super::{DEFAULT_STREAM, gpu, put, stream, within};
+use crate::model::launch::Module;
+use crate::model::memory::PLAIN;
+use crate::status::Status;
+
+/// What a module takes of the device, in bytes.
+const MODULE_BYTES: u64 = 256 << 10;
+
+#[unsafe(no_mangle)]
+extern "C" fn cuModuleLoadData(module: Option<&mut usize>, image: *const c_void) -> Status {
+    within(|gpu| {
+        if image.is_null() {
+            return Err(Status::INVALID_VALUE);
+        }
+        let code = gpu.take(MODULE_BYTES, PLAIN, None)?;
+        put(module, gpu.modules.insert(Module { code, functions: BTreeMap::new() }))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuModuleUnload(module: usize) -> Status {
+    within(|gpu| {
+        let module = gpu.modules.remove(module).ok_or(Status::INVALID_HANDLE)?;
+        for function in module.functions.values() {
+            gpu.functions.remove(*function);
+        }
+        gpu.free(module.code, DEFAULT_STREAM)
+    })
+}
+
+/// # Safety
+/// `name` is a string that ends with a zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleGetFunction(function: Option<&mut usize>, module: usize, name: *const c_char) -> Status {
+    within(|gpu| {
+        if name.is_null() {
+            return Err(Status::INVALID_VALUE);
+        }
+        // SAFETY: By this function's own condition.
+        let name = unsafe { CStr::from_ptr(name) }.to_str().map_err(|_| Status::NOT_FOUND)?;
+        let module = gpu.modules.get_mut(module).ok_or(Status::INVALID_HANDLE)?;
+        let handle = match module.functions.get(name) {
+            Some(handle) => *handle,
+            None => {
+                let handle = gpu.functions.insert(name.to_owned());
+                module.functions.insert(name.to_owned(), handle);
+                handle
+            }
+        };
+        put(function, handle)
+    })
+}
+
+/// Attributes are taken, and change nothing.
+#[unsafe(no_mangle)]
+extern "C" fn cuFuncSetAttribute(function: usize, _attribute: i32, _value: i32) -> Status {
+    within(|gpu| gpu.functions.get(function).map(|_| ()).ok_or(Status::INVALID_HANDLE))
+}
+
+/// Like a kernel that may have 1024 threads (attribute 0) and needs nothing.
+#[unsafe(no_mangle)]
+extern "C" fn cuFuncGetAttribute(value: Option<&mut i32>, attribute: i32, function: usize) -> Status {
+    within(|gpu| {
+        gpu.functions.get(function).ok_or(Status::INVALID_HANDLE)?;
+        put(value, if attribute == 0 { 1024 } else { 0 })
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cuLaunchKernel(
+    function: usize,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    _shared_bytes: u32,
+    on: usize,
+    _arguments: *const *const c_void,
+    _extra: *const *const c_void,
+) -> Status {
+    within(|gpu| {
+        let on = stream(gpu, on)?;
+        let name = gpu.functions.get(function).ok_or(Status::INVALID_HANDLE)?.clone();
+        let threads = [block_x, block_y, block_z].iter().try_fold(1_u32, |all, n| all.checked_mul(*n));
+        let grid =
+            grid_x > 0 && grid_x <= i32::MAX as u32 && (1..=65_535).contains(&grid_y) && (1..=65_535).contains(&grid_z);
+        if !grid || !threads.is_some_and(|threads| (1..=1024).contains(&threads)) || block_z > 64 {
+            return Err(Status::INVALID_VALUE);
+        }
+        gpu.launch(on, &name, Vec::new(), None).map(|_| ())
+    })
+}
+
+/// What the stand-in compiler makes of a launcher that candle compiles ahead: a kernel of its name. A C function without a
+/// result cannot say what went wrong; the next call of the driver does.
+///
+/// # Safety
+/// `name` is a string that ends with a zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn softcuda_launch(name: *const c_char, on: usize) {
+    // SAFETY: By this function's own condition.
+    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+    let mut gpu = gpu();
+    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, Vec::new(), None));
+    if let Err(status) = launched {
+        gpu.failed.get_or_insert(status);
+    }
+}
