@@ -44,7 +44,7 @@ pub struct CudaConfig {
 
 impl Default for CudaConfig {
     fn default() -> Self {
-        let DeviceSpec { ordinal, blocks_ahead, kernels_ahead, reserve, overhead_bytes, .. } = DeviceSpec::default();
+        let DeviceSpec { ordinal, blocks_ahead, kernels_ahead, reserve, overhead_bytes } = DeviceSpec::default();
         let overhead = Size(overhead_bytes);
         Self { program: None, device: ordinal, blocks_ahead, kernels_ahead, reserve, overhead }
     }
@@ -70,7 +70,6 @@ impl CudaConfig {
             kernels_ahead: self.kernels_ahead,
             reserve: self.reserve,
             overhead_bytes: self.overhead.0,
-            ..DeviceSpec::default()
         }
     }
 

@@ -30,13 +30,12 @@ pub enum Loss {
 #[derive(Debug)]
 pub struct Cuda {
     loss: Loss,
-    share_weights: bool,
 }
 
 impl Cuda {
     /// The device that a setup names, when it is opened.
     pub fn new(loss: Loss) -> Self {
-        Self { loss, share_weights: false }
+        Self { loss }
     }
 }
 
@@ -47,7 +46,8 @@ impl device::Device for Cuda {
     }
 
     fn shares_weights(&self) -> bool {
-        self.share_weights
+        // A tensor belongs to a stream, and streams to lanes.
+        false
     }
 
     fn open(&self, setup: &Setup) -> Result<Opened, String> {

@@ -31,11 +31,7 @@ pub(crate) fn is_out_of_memory(error: &Error) -> bool {
 
 /// Whether an error says of itself that nothing works any more.
 pub(crate) fn is_sticky(error: &Error) -> bool {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "what the driver says of itself is what counts here")]
-    match cause(error) {
-        Some(CudaError::Cuda(e) | CudaError::Load { cuda: e, .. }) => leaves_nothing(*e),
-        _ => false,
-    }
+    matches!(cause(error), Some(CudaError::Cuda(e) | CudaError::Load { cuda: e, .. }) if leaves_nothing(*e))
 }
 
 /// Whether a process that the driver has told this can use the device no more: its context is broken, and every call fails

@@ -4,6 +4,8 @@
 //! That takes candle to be linked with the libraries, not to load them by name; `cudarc` calls the former `dynamic-linking`. That
 //! it is so is checked at the start ([`check`](crate::check)). Libraries of NVIDIA's do not come by here.
 
+#![allow(non_snake_case, reason = "NVIDIA's names")]
+
 use std::ffi::{CStr, c_int, c_longlong, c_uint, c_void};
 use std::sync::OnceLock;
 

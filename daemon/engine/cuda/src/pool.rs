@@ -2,7 +2,6 @@
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::cuda_backend::cudarc::driver::result::mem_pool;
@@ -34,11 +33,11 @@ impl RawPool {
         // number of the device follows the kind of place in every version of the driver's headers, in some as one of several
         // meanings.
         let properties = unsafe {
-            ptr::addr_of_mut!((*at).allocType).write(CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED);
-            let place = ptr::addr_of_mut!((*at).location);
-            ptr::addr_of_mut!((*place).type_).write(CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE);
+            (&raw mut (*at).allocType).write(CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED);
+            let place = &raw mut (*at).location;
+            (&raw mut (*place).type_).write(CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE);
             place.cast::<i32>().add(1).write(device);
-            ptr::addr_of_mut!((*at).maxSize).write(cap_bytes as usize);
+            (&raw mut (*at).maxSize).write(cap_bytes as usize);
             properties.assume_init()
         };
         // SAFETY: The properties are valid, and the pool is this object's alone.

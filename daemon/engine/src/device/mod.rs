@@ -37,20 +37,11 @@ pub struct DeviceSpec {
     pub reserve: bool,
     /// What may be taken beside the partitions, for workspaces of libraries, in bytes.
     pub overhead_bytes: u64,
-    /// Whether the lanes of a class share weights; else each has its own.
-    pub share_weights: bool,
 }
 
 impl Default for DeviceSpec {
     fn default() -> Self {
-        Self {
-            ordinal: 0,
-            blocks_ahead: 2,
-            kernels_ahead: 16,
-            reserve: false,
-            overhead_bytes: 1 << 30,
-            share_weights: false,
-        }
+        Self { ordinal: 0, blocks_ahead: 2, kernels_ahead: 16, reserve: false, overhead_bytes: 1 << 30 }
     }
 }
 
