@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{DEFAULT_STREAM, put, stream, wait, within};
 use crate::model::engine::{Effect, Op, Work};
 use crate::model::memory::PLAIN;
-use crate::model::{Gpu, Mark, StreamId};
+use crate::model::{Gpu, Mark, StreamId, region};
 use crate::status::Status;
 
 /// Bytes that the device moves within itself in a virtual nanosecond.
@@ -98,8 +98,14 @@ fn within_device(gpu: &mut Gpu, on: StreamId, to: u64, from: u64, bytes: usize) 
 }
 
 fn set(gpu: &mut Gpu, on: StreamId, to: u64, value: u8, bytes: usize) -> Result<Mark, Status> {
-    // SAFETY: The engine has made sure that it is mapped.
-    let effect = move || unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
+    // SAFETY: The engine has made sure that it is mapped, and nothing else is at work on the device.
+    let effect = move || unsafe {
+        if value == 0 {
+            region::zero(to, bytes);
+        } else {
+            (to as *mut u8).write_bytes(value, bytes);
+        }
+    };
     moves(gpu, on, ("set", "d8"), vec![(to, bytes as u64)], Box::new(effect))
 }
 

@@ -29,6 +29,7 @@ pub(crate) enum Op {
 }
 
 /// Something that the engine takes time for.
+#[derive(Default)]
 pub(crate) struct Work {
     pub(crate) kind: &'static str,
     pub(crate) name: String,
@@ -62,24 +63,6 @@ impl Gpu {
         known.queue.push_back(Queued { seq, order, at, op });
         self.settle();
         Ok(Mark { stream, seq })
-    }
-
-    /// A kernel: its time is what the settings say, and so is whether the device survives it.
-    pub(crate) fn launch(
-        &mut self,
-        stream: StreamId,
-        name: &str,
-        ranges: Vec<(u64, u64)>,
-        effect: Option<Effect>,
-    ) -> Result<Mark, Status> {
-        self.alive()?;
-        let counts = name.starts_with(&self.settings.fault_kernel);
-        self.launches += u64::from(counts);
-        let due = counts && self.settings.fault_at.hit(self.launches);
-        let fault = self.settings.goes_wrong(due).then_some(self.settings.fault);
-        let ns = self.settings.kernels.of(name);
-        let bytes = ranges.iter().map(|(_, bytes)| bytes).sum();
-        self.submit(stream, Op::Work(Work { kind: "kernel", name: name.to_owned(), bytes, ns, ranges, effect, fault }))
     }
 
     /// Goes on to the end of what the engine is at. False if there is nothing left to do.

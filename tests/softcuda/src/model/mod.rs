@@ -6,7 +6,7 @@ pub(crate) mod launch;
 pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod pool;
-mod region;
+pub(crate) mod region;
 pub(crate) mod slots;
 pub(crate) mod streams;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::status::Status;
 use engine::Running;
 use events::Event;
-use launch::Module;
+use launch::{Kernel, Module};
 use library::Library;
 use memory::Memory;
 use slots::Slots;
@@ -56,14 +56,13 @@ pub(crate) struct Gpu {
     pub(crate) events: Slots<Event>,
     pub(crate) memory: Memory,
     pub(crate) modules: Slots<Module>,
-    /// The kernels' names.
-    pub(crate) functions: Slots<String>,
+    /// The kernels that were asked for.
+    pub(crate) functions: Slots<Kernel>,
     pub(crate) libraries: Slots<Library>,
     pub(crate) trace: Trace,
     running: Option<Running>,
     next_stream: StreamId,
     submissions: u64,
-    launches: u64,
 }
 
 impl Gpu {
@@ -84,7 +83,6 @@ impl Gpu {
             running: None,
             next_stream: LEGACY + 1,
             submissions: 0,
-            launches: 0,
             settings,
         }
     }
