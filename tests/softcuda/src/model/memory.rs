@@ -150,6 +150,9 @@ impl Gpu {
     /// Memory of a pool for a stream, as a program asks for it.
     pub(crate) fn allocate(&mut self, bytes: u64, pool: PoolId, stream: Option<StreamId>) -> Result<u64, Status> {
         self.alive()?;
+        if pool != PLAIN && !self.settings.pools {
+            return Err(Status::NOT_SUPPORTED);
+        }
         if bytes == 0 {
             return Err(Status::INVALID_VALUE);
         }

@@ -61,6 +61,8 @@ pub(crate) struct Gpu {
     pub(crate) libraries: Slots<Library>,
     pub(crate) trace: Trace,
     running: Option<Running>,
+    /// Bytes of host memory that what is queued holds.
+    staged: u64,
     next_stream: StreamId,
     submissions: u64,
 }
@@ -81,6 +83,7 @@ impl Gpu {
             libraries: Slots::new(slots::LIBRARY),
             trace,
             running: None,
+            staged: 0,
             next_stream: LEGACY + 1,
             submissions: 0,
             settings,
@@ -95,6 +98,7 @@ impl Gpu {
     /// The end of the primary context, with everything that is in it.
     pub(crate) fn end_context(&mut self) {
         self.running = None;
+        self.staged = 0;
         self.streams = BTreeMap::from([(LEGACY, Stream::new(0))]);
         self.handles.clear();
         self.events.clear();

@@ -277,7 +277,7 @@ fn what_work_does_to_memory_it_does_at_its_end_and_only_to_memory_that_is_there(
         let done = Arc::clone(&done);
         let effect = move || done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let (kind, name, fault) = ("copy", "htod".to_owned(), None);
-        Op::Work(Work { kind, name, bytes: 4, ns: 5, ranges, effect: Some(Box::new(effect)), fault })
+        Op::Work(Work { kind, name, bytes: 4, ns: 5, ranges, effect: Some(Box::new(effect)), staged: 40 << 20, fault })
     };
     let address = gpu.allocate(64, DEFAULT, Some(a)).unwrap();
     gpu.submit(a, work(vec![(address, 4)])).unwrap();
@@ -287,6 +287,23 @@ fn what_work_does_to_memory_it_does_at_its_end_and_only_to_memory_that_is_there(
     gpu.submit(a, work(vec![(address, 4 << 20)])).unwrap();
     finish(&mut gpu);
     assert_eq!((done.load(Ordering::Relaxed), gpu.failed), (1, Some(Status::ILLEGAL_ADDRESS)));
+}
+
+#[test]
+fn what_the_host_copies_waits_until_there_is_room_to_hold_it() {
+    let (mut gpu, [a, ..]) = device(&[]);
+    for _ in 0..3 {
+        gpu.stage(40 << 20);
+        gpu.submit(a, Op::Work(Work { ns: 5, staged: 40 << 20, ..Work::default() })).unwrap();
+    }
+    assert_eq!((gpu.now, ran(&gpu).len()), (10, 2));
+}
+
+#[test]
+fn without_pools_there_is_no_memory_in_the_order_of_a_stream() {
+    let (mut gpu, [a, ..]) = device(&[("SOFTCUDA_POOLS", "0")]);
+    assert_eq!(gpu.allocate(64, DEFAULT, Some(a)), Err(Status::NOT_SUPPORTED));
+    gpu.allocate(64, PLAIN, None).unwrap();
 }
 
 #[test]
