@@ -44,6 +44,10 @@ put "$dir/include/cuda.h" <<'HEADER'
 /* The stand-in toolkit's; nothing is compiled against it. */
 #define CUDA_VERSION 13000
 HEADER
+if [ -e "$dir/bin/nvcc" ] && ! cmp -s "$here/nvcc" "$dir/bin/nvcc"; then
+    # Cargo does not know that what candle-kernels has from the compiler is out of date.
+    rm -rf "$dir"/../*/{build,.fingerprint}/candle-kernels-*
+fi
 put "$dir/bin/nvcc" <"$here/nvcc"
 put "$dir/bin/nvidia-smi" <"$here/nvidia-smi"
 chmod 755 "$dir"/bin/*

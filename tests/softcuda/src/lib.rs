@@ -21,8 +21,8 @@
 //! - **Errors**, as documented: unknown handles, what was freed already, no memory, no context. After a fault of the device
 //!   every call fails until the process ends.
 //! - **Hazards**, which hardware may let pass: memory that is freed while another stream has not come to its use, used before
-//!   the stream that asked for it has it, or used after it was freed. Each is said on standard error and is a fault of the device. It
-//!   knows what copies, memsets, cuBLAS and cuRAND use, and of kernels nothing.
+//!   the stream that asked for it has it, or used after it was freed. Each is said on standard error and is a fault of the device. Of
+//!   what a kernel uses it knows the addresses that it is given; the stand-in compiler leaves the kernels' arguments in their PTX.
 //!
 //! # What it does not model
 //!
@@ -49,7 +49,7 @@
 //! | `SOFTCUDA_KERNELS` | `*=10000` | how long kernels take: `NAME=NS,...`, where `NAME` may end with `*`; what is set last goes first |
 //! | `SOFTCUDA_COPY_GBPS` | `16` | how fast copies over the bus are; within the device it is 1000 |
 //! | `SOFTCUDA_QUEUE` | `1024` | what a stream holds before a call waits |
-//! | `SOFTCUDA_OOM_AT` | | which allocations fail: `5`, `5,7` or `5+`, of those by `cuMemAlloc*` in this process |
+//! | `SOFTCUDA_OOM_AT` | | which allocations by `cuMemAlloc*` fail, counted from when this was set: `5`, `5,7` or `5+` |
 //! | `SOFTCUDA_FAULT_AT` | | at which launches the device fails, in the same way |
 //! | `SOFTCUDA_FAULT_KERNEL` | | only launches of kernels whose names begin so are counted |
 //! | `SOFTCUDA_FAULT` | `illegal-address` | or `assert`, `launch-failed` |

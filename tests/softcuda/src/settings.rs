@@ -194,11 +194,12 @@ impl Durations {
     }
 }
 
-/// Which of a row of events something happens at; the first is 1.
+/// Which of a row of events something happens at, counted from when that was set; the first is 1.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ordinals {
     each: BTreeSet<u64>,
     from: Option<u64>,
+    seen: u64,
 }
 
 impl Ordinals {
@@ -217,8 +218,10 @@ impl Ordinals {
         Some(ordinals)
     }
 
-    pub(crate) fn hit(&self, number: u64) -> bool {
-        self.each.contains(&number) || self.from.is_some_and(|from| number >= from)
+    /// Counts an event, and says whether it is one of these.
+    pub(crate) fn next(&mut self) -> bool {
+        self.seen += 1;
+        self.each.contains(&self.seen) || self.from.is_some_and(|from| self.seen >= from)
     }
 }
 
@@ -260,9 +263,9 @@ mod tests {
 
     #[test]
     fn ordinals_are_single_or_from_one_on() {
-        let ordinals = Ordinals::parse("2,5+").unwrap();
-        assert_eq!((1..8).filter(|n| ordinals.hit(*n)).collect::<Vec<_>>(), [2, 5, 6, 7]);
-        assert!(!Ordinals::parse("").unwrap().hit(1));
+        let mut ordinals = Ordinals::parse("2,5+").unwrap();
+        assert_eq!((1..8).filter(|_| ordinals.next()).collect::<Vec<_>>(), [2, 5, 6, 7]);
+        assert!(!Ordinals::parse("").unwrap().next());
         assert!(Ordinals::parse("0").is_none() && Ordinals::parse("x").is_none());
     }
 }

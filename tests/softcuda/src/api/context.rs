@@ -1,7 +1,7 @@
 //! `cuDevicePrimaryCtx*`, `cuCtx*`: the primary context, and none but it.
 
 use super::device::on;
-use super::{CONTEXT, CURRENT, initialised, put, wait, within};
+use super::{CONTEXT, CURRENT, initialised, put, synchronise, within};
 use crate::model::Gpu;
 use crate::model::streams::{GREATEST, LEAST};
 use crate::status::Status;
@@ -72,7 +72,7 @@ extern "C" fn cuCtxGetStreamPriorityRange(least: Option<&mut i32>, greatest: Opt
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxSynchronize() -> Status {
     match within(|_| Ok(())) {
-        Status::SUCCESS => wait(Gpu::idle),
+        Status::SUCCESS => synchronise(Gpu::idle),
         failed => failed,
     }
 }

@@ -1,6 +1,6 @@
 //! `cuEvent*`.
 
-use super::{put, stream, wait, within};
+use super::{put, stream, synchronise, within};
 use crate::model::events::Event;
 use crate::status::Status;
 
@@ -41,7 +41,7 @@ extern "C" fn cuEventSynchronize(handle: usize) -> Status {
         Ok(())
     });
     match recorded {
-        Some(mark) => wait(|gpu| gpu.past(mark)),
+        Some(mark) => synchronise(|gpu| gpu.past(mark)),
         None => found,
     }
 }

@@ -1,26 +1,30 @@
-//! `cuModule*`, `cuFunc*`, `cuLaunchKernel`: kernels by name.
-//!
-//! The stand-in compiler compiles nothing, so a module has every kernel that it is asked for.
+//! `cuModule*`, `cuFunc*`, `cuLaunchKernel`.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 
 use super::{DEFAULT_STREAM, gpu, put, stream, within};
-use crate::model::launch::Module;
+use crate::model::launch::{Module, kernels};
 use crate::model::memory::PLAIN;
 use crate::status::Status;
 
 /// What a module takes of the device, in bytes.
 const MODULE_BYTES: u64 = 256 << 10;
 
+/// Modules are PTX.
+///
+/// # Safety
+/// `image` is a string that ends with a zero.
 #[unsafe(no_mangle)]
-extern "C" fn cuModuleLoadData(module: Option<&mut usize>, image: *const c_void) -> Status {
+unsafe extern "C" fn cuModuleLoadData(module: Option<&mut usize>, image: *const c_char) -> Status {
     within(|gpu| {
         if image.is_null() {
             return Err(Status::INVALID_VALUE);
         }
+        // SAFETY: By this function's own condition.
+        let kernels = kernels(&unsafe { CStr::from_ptr(image) }.to_string_lossy())?;
         let code = gpu.take(MODULE_BYTES, PLAIN, None)?;
-        put(module, gpu.modules.insert(Module { code, functions: BTreeMap::new() }))
+        put(module, gpu.modules.insert(Module { code, kernels, functions: BTreeMap::new() }))
     })
 }
 
@@ -49,7 +53,8 @@ unsafe extern "C" fn cuModuleGetFunction(function: Option<&mut usize>, module: u
         let handle = match module.functions.get(name) {
             Some(handle) => *handle,
             None => {
-                let handle = gpu.functions.insert(name.to_owned());
+                let kernel = module.kernels.get(name).ok_or(Status::NOT_FOUND)?;
+                let handle = gpu.functions.insert(kernel.clone());
                 module.functions.insert(name.to_owned(), handle);
                 handle
             }
@@ -73,8 +78,10 @@ extern "C" fn cuFuncGetAttribute(value: Option<&mut i32>, attribute: i32, functi
     })
 }
 
+/// # Safety
+/// `arguments` has a pointer to each of the kernel's arguments.
 #[unsafe(no_mangle)]
-extern "C" fn cuLaunchKernel(
+unsafe extern "C" fn cuLaunchKernel(
     function: usize,
     grid_x: u32,
     grid_y: u32,
@@ -84,19 +91,25 @@ extern "C" fn cuLaunchKernel(
     block_z: u32,
     _shared_bytes: u32,
     on: usize,
-    _arguments: *const *const c_void,
-    _extra: *const *const c_void,
+    arguments: *const *const u64,
+    extra: *const c_void,
 ) -> Status {
     within(|gpu| {
         let on = stream(gpu, on)?;
-        let name = gpu.functions.get(function).ok_or(Status::INVALID_HANDLE)?.clone();
+        let kernel = gpu.functions.get(function).ok_or(Status::INVALID_HANDLE)?.clone();
         let threads = [block_x, block_y, block_z].iter().try_fold(1_u32, |all, n| all.checked_mul(*n));
         let grid =
             grid_x > 0 && grid_x <= i32::MAX as u32 && (1..=65_535).contains(&grid_y) && (1..=65_535).contains(&grid_z);
         if !grid || !threads.is_some_and(|threads| (1..=1024).contains(&threads)) || block_z > 64 {
             return Err(Status::INVALID_VALUE);
         }
-        gpu.launch(on, &name, Vec::new(), None).map(|_| ())
+        if !extra.is_null() || (arguments.is_null() && !kernel.pointers.is_empty()) {
+            return Err(Status::INVALID_VALUE);
+        }
+        let pointers = kernel.pointers.iter().enumerate().filter(|(_, pointer)| **pointer);
+        // SAFETY: By this function's own condition; this argument is an address.
+        let addresses: Vec<u64> = pointers.map(|(at, _)| unsafe { **arguments.add(at) }).collect();
+        gpu.launch(on, &kernel.name, &addresses).map(|_| ())
     })
 }
 
@@ -110,7 +123,7 @@ unsafe extern "C" fn softcuda_launch(name: *const c_char, on: usize) {
     // SAFETY: By this function's own condition.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let mut gpu = gpu();
-    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, Vec::new(), None));
+    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, &[]));
     if let Err(status) = launched {
         gpu.failed.get_or_insert(status);
     }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{DEFAULT_STREAM, put, stream, wait, within};
 use crate::model::engine::{Effect, Op, Work};
 use crate::model::memory::PLAIN;
-use crate::model::{Gpu, Mark, StreamId};
+use crate::model::{Gpu, Mark, StreamId, region};
 use crate::status::Status;
 
 /// Bytes that the device moves within itself in a virtual nanosecond.
@@ -49,6 +49,7 @@ fn moves(
     on: StreamId,
     (kind, name): (&'static str, &str),
     ranges: Vec<(u64, u64)>,
+    staged: u64,
     effect: Effect,
 ) -> Result<Mark, Status> {
     for (address, bytes) in &ranges {
@@ -57,7 +58,8 @@ fn moves(
     let bytes = ranges.first().map_or(0, |(_, bytes)| *bytes);
     let over_the_bus = matches!(name, "htod" | "dtoh");
     let ns = bytes.div_ceil(if over_the_bus { gpu.settings.copy_gbps } else { WITHIN_GBPS });
-    gpu.submit(on, Op::Work(Work { kind, name: name.to_owned(), bytes, ns, ranges, effect: Some(effect), fault: None }))
+    let (name, effect, fault) = (name.to_owned(), Some(effect), None);
+    gpu.submit(on, Op::Work(Work { kind, name, bytes, ns, ranges, effect, staged, fault }))
 }
 
 /// # Safety
@@ -67,16 +69,18 @@ unsafe fn to_device(gpu: &mut Gpu, on: StreamId, to: u64, from: *const c_void, b
     let staged = if locked(from as usize) {
         None
     } else {
+        gpu.stage(bytes as u64);
         // SAFETY: The caller has `bytes` bytes there.
         Some(unsafe { slice::from_raw_parts(from.cast::<u8>(), bytes) }.to_vec())
     };
+    let held = staged.as_ref().map_or(0, |bytes| bytes.len() as u64);
     let effect = move || {
         let host = host;
         let from = staged.as_ref().map_or(host.0.cast_const(), |bytes| bytes.as_ptr());
         // SAFETY: `from` as above; the engine has made sure that `to` is mapped.
         unsafe { std::ptr::copy(from, to as *mut u8, bytes) };
     };
-    moves(gpu, on, ("copy", "htod"), vec![(to, bytes as u64)], Box::new(effect))
+    moves(gpu, on, ("copy", "htod"), vec![(to, bytes as u64)], held, Box::new(effect))
 }
 
 /// # Safety
@@ -88,19 +92,25 @@ unsafe fn to_host(gpu: &mut Gpu, on: StreamId, to: *mut c_void, from: u64, bytes
         // SAFETY: The caller has room there; the engine has made sure that `from` is mapped.
         unsafe { std::ptr::copy(from as *const u8, host.0, bytes) };
     };
-    moves(gpu, on, ("copy", "dtoh"), vec![(from, bytes as u64)], Box::new(effect))
+    moves(gpu, on, ("copy", "dtoh"), vec![(from, bytes as u64)], 0, Box::new(effect))
 }
 
 fn within_device(gpu: &mut Gpu, on: StreamId, to: u64, from: u64, bytes: usize) -> Result<Mark, Status> {
     // SAFETY: The engine has made sure that both are mapped.
     let effect = move || unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
-    moves(gpu, on, ("copy", "dtod"), vec![(to, bytes as u64), (from, bytes as u64)], Box::new(effect))
+    moves(gpu, on, ("copy", "dtod"), vec![(to, bytes as u64), (from, bytes as u64)], 0, Box::new(effect))
 }
 
 fn set(gpu: &mut Gpu, on: StreamId, to: u64, value: u8, bytes: usize) -> Result<Mark, Status> {
-    // SAFETY: The engine has made sure that it is mapped.
-    let effect = move || unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
-    moves(gpu, on, ("set", "d8"), vec![(to, bytes as u64)], Box::new(effect))
+    // SAFETY: The engine has made sure that it is mapped, and nothing else is at work on the device.
+    let effect = move || unsafe {
+        if value == 0 {
+            region::zero(to, bytes);
+        } else {
+            (to as *mut u8).write_bytes(value, bytes);
+        }
+    };
+    moves(gpu, on, ("set", "d8"), vec![(to, bytes as u64)], 0, Box::new(effect))
 }
 
 #[unsafe(no_mangle)]

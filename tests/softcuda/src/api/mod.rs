@@ -77,7 +77,14 @@ fn within(call: impl FnOnce(&mut Gpu) -> Result<(), Status>) -> Status {
     })
 }
 
-/// Lets the device work until something is over, with other threads in between; then each pool gives back what is idle.
+/// Waits as a call does that is documented to synchronise: afterwards each pool gives back what is idle above its threshold.
+fn synchronise(over: impl Fn(&Gpu) -> bool) -> Status {
+    let status = wait(over);
+    gpu().memory.release();
+    status
+}
+
+/// Lets the device work until something is over, with other threads in between.
 fn wait(over: impl Fn(&Gpu) -> bool) -> Status {
     loop {
         let mut gpu = gpu();
@@ -85,7 +92,6 @@ fn wait(over: impl Fn(&Gpu) -> bool) -> Status {
             return status;
         }
         if over(&gpu) || !gpu.step() {
-            gpu.memory.release();
             return gpu.alive().into();
         }
         drop(gpu);

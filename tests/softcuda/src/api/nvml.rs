@@ -197,3 +197,48 @@ unsafe fn write(text: *mut c_char, room: u32, value: &str) -> Answer {
     }
     Answer::SUCCESS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+
+    #[test]
+    fn the_device_and_the_other_tenant_are_seen() {
+        // The other tests of this process do not use the device that all of it shares.
+        gpu().settings.set("SOFTCUDA_OTHERS", "5G").unwrap();
+        assert!(nvmlInit_v2() == Answer::SUCCESS);
+        let (mut count, mut device) = (0, 0);
+        assert!(nvmlDeviceGetCount_v2(Some(&mut count)) == Answer::SUCCESS && count == 1);
+        assert!(nvmlDeviceGetHandleByIndex_v2(1, Some(&mut device)) == Answer::INVALID_ARGUMENT);
+        assert!(nvmlDeviceGetHandleByIndex_v2(0, Some(&mut device)) == Answer::SUCCESS);
+        let mut memory = Memory { version: 2, total: 0, reserved: 0, free: 0, used: 0 };
+        assert!(nvmlDeviceGetMemoryInfo_v2(device, Some(&mut memory)) == Answer::SUCCESS);
+        assert_eq!((memory.version, memory.total, memory.used, memory.free), (2, 48 << 30, 5 << 30, 43 << 30));
+
+        let empty = || Process { pid: 0, used: 0, instance: 0, compute_instance: 0 };
+        let (mut count, mut processes) = (0, [empty(), empty()]);
+        // SAFETY: There is room for as many as is said.
+        unsafe {
+            assert!(
+                nvmlDeviceGetComputeRunningProcesses_v3(device, Some(&mut count), std::ptr::null_mut())
+                    == Answer::INSUFFICIENT_SIZE
+            );
+            assert_eq!(count, 1);
+            assert!(
+                nvmlDeviceGetComputeRunningProcesses_v3(device, Some(&mut count), processes.as_mut_ptr())
+                    == Answer::SUCCESS
+            );
+        }
+        assert_eq!((processes[0].pid, processes[0].used), (OTHER, 5 << 30));
+
+        let mut text = [1; 64];
+        // SAFETY: There is as much room as is said, and a zero at the end of what is written.
+        unsafe {
+            assert!(nvmlDeviceGetUUID(device, text.as_mut_ptr(), 8) == Answer::INSUFFICIENT_SIZE);
+            assert!(nvmlDeviceGetUUID(device, text.as_mut_ptr(), 64) == Answer::SUCCESS);
+            let uuid = CStr::from_ptr(text.as_ptr()).to_str().unwrap();
+            assert_eq!(uuid, "GPU-736f6674-7761-7265-2064-726976657221");
+        }
+    }
+}

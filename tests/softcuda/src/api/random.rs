@@ -2,6 +2,7 @@
 //! are not cuRAND's.
 
 use super::{DEFAULT_STREAM, gpu, put, stream};
+use crate::model::engine::Work;
 use crate::model::library::Library;
 use crate::status::Status;
 
@@ -106,7 +107,8 @@ fn fill<T: 'static>(
                 unsafe { first.add(n).write(draw(&mut numbers)) };
             }
         };
-        gpu.launch(on, name, vec![(place, bytes)], Some(Box::new(effect))).map(|_| ())
+        let work = Work { bytes, ranges: vec![(place, bytes)], effect: Some(Box::new(effect)), ..Work::default() };
+        gpu.launch_work(on, name, work).map(|_| ())
     })();
     submitted.into()
 }

@@ -1,6 +1,6 @@
 //! `cuStream*`.
 
-use super::{initialised, put, stream, wait, within};
+use super::{initialised, put, stream, synchronise, within};
 use crate::model::streams::LEAST;
 use crate::status::Status;
 
@@ -40,7 +40,7 @@ extern "C" fn cuStreamSynchronize(handle: usize) -> Status {
         Ok(())
     });
     match tail {
-        Some(tail) => wait(|gpu| gpu.past(tail)),
+        Some(tail) => synchronise(|gpu| gpu.past(tail)),
         None => found,
     }
 }

@@ -9,6 +9,9 @@ use super::trace::Entry;
 use super::{Gpu, Mark, Ns, StreamId};
 use crate::status::Status;
 
+/// How much the driver holds of what is to be copied to the device.
+const STAGED_BYTES: u64 = 64 << 20;
+
 /// What an operation does to memory, at its end.
 pub(crate) type Effect = Box<dyn FnOnce() + Send>;
 
@@ -29,6 +32,7 @@ pub(crate) enum Op {
 }
 
 /// Something that the engine takes time for.
+#[derive(Default)]
 pub(crate) struct Work {
     pub(crate) kind: &'static str,
     pub(crate) name: String,
@@ -37,6 +41,8 @@ pub(crate) struct Work {
     /// The device memory that the effect touches: addresses and lengths.
     pub(crate) ranges: Vec<(u64, u64)>,
     pub(crate) effect: Option<Effect>,
+    /// Bytes of host memory that it holds until it is over.
+    pub(crate) staged: u64,
     pub(crate) fault: Option<Status>,
 }
 
@@ -59,27 +65,17 @@ impl Gpu {
         let known = self.streams.get_mut(&stream).ok_or(Status::INVALID_HANDLE)?;
         known.submitted += 1;
         let seq = known.submitted;
+        if let Op::Work(work) = &op {
+            self.staged += work.staged;
+        }
         known.queue.push_back(Queued { seq, order, at, op });
         self.settle();
         Ok(Mark { stream, seq })
     }
 
-    /// A kernel: its time is what the settings say, and so is whether the device survives it.
-    pub(crate) fn launch(
-        &mut self,
-        stream: StreamId,
-        name: &str,
-        ranges: Vec<(u64, u64)>,
-        effect: Option<Effect>,
-    ) -> Result<Mark, Status> {
-        self.alive()?;
-        let counts = name.starts_with(&self.settings.fault_kernel);
-        self.launches += u64::from(counts);
-        let due = counts && self.settings.fault_at.hit(self.launches);
-        let fault = self.settings.goes_wrong(due).then_some(self.settings.fault);
-        let ns = self.settings.kernels.of(name);
-        let bytes = ranges.iter().map(|(_, bytes)| bytes).sum();
-        self.submit(stream, Op::Work(Work { kind: "kernel", name: name.to_owned(), bytes, ns, ranges, effect, fault }))
+    /// Makes the caller wait until there is room for so many more bytes that are copied from the host, or for nothing else.
+    pub(crate) fn stage(&mut self, bytes: u64) {
+        while self.staged > 0 && self.staged + bytes > STAGED_BYTES && self.step() {}
     }
 
     /// Goes on to the end of what the engine is at. False if there is nothing left to do.
@@ -158,7 +154,8 @@ impl Gpu {
         let mark = Mark { stream, seq: queued.seq };
         let Op::Work(work) = queued.op else { return self.over(mark) };
         let priority = self.streams.get(&stream).map_or(0, |stream| stream.priority);
-        let Work { kind, name, bytes, ns: _, ranges, effect, fault } = work;
+        let Work { kind, name, bytes, ns: _, ranges, effect, staged, fault } = work;
+        self.staged -= staged;
         if let Some(fault) = fault {
             self.failed = Some(fault);
         } else if !ranges.iter().all(|(address, bytes)| self.memory.mapped(*address, *bytes)) {

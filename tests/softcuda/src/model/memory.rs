@@ -42,8 +42,6 @@ pub(crate) struct Memory {
     closing: Vec<PoolId>,
     allocations: BTreeMap<u64, Allocation>,
     next_pool: PoolId,
-    /// How often memory was asked for.
-    asked: u64,
 }
 
 impl Memory {
@@ -52,7 +50,7 @@ impl Memory {
         let default = handles.insert(DEFAULT);
         let pools = BTreeMap::from([(PLAIN, Pool::new(None)), (DEFAULT, Pool::new(None))]);
         let (closing, allocations) = (Vec::new(), BTreeMap::new());
-        Self { pools, handles, current: DEFAULT, default, closing, allocations, next_pool: DEFAULT + 1, asked: 0 }
+        Self { pools, handles, current: DEFAULT, default, closing, allocations, next_pool: DEFAULT + 1 }
     }
 
     /// A new pool's handle.
@@ -152,11 +150,14 @@ impl Gpu {
     /// Memory of a pool for a stream, as a program asks for it.
     pub(crate) fn allocate(&mut self, bytes: u64, pool: PoolId, stream: Option<StreamId>) -> Result<u64, Status> {
         self.alive()?;
+        if pool != PLAIN && !self.settings.pools {
+            return Err(Status::NOT_SUPPORTED);
+        }
         if bytes == 0 {
             return Err(Status::INVALID_VALUE);
         }
-        self.memory.asked += 1;
-        if self.settings.goes_wrong(self.settings.oom_at.hit(self.memory.asked)) {
+        let due = self.settings.oom_at.next();
+        if self.settings.goes_wrong(due) {
             return Err(Status::OUT_OF_MEMORY);
         }
         self.take(bytes, pool, stream)
@@ -227,6 +228,16 @@ impl Gpu {
                 Some(known) => *known = mark,
                 None => allocation.uses.push(mark),
             }
+        }
+        Ok(())
+    }
+
+    /// What a kernel that is launched on `stream` next does with memory at an address that it is given, of which nobody knows how
+    /// far it goes: it may be the end of an allocation, or no address of memory at all.
+    pub(crate) fn use_around(&mut self, stream: StreamId, address: u64) -> Result<(), Status> {
+        let known = |address| self.memory.around(address).is_some();
+        if known(address) || (self.memory.mapped(address, 1) && !known(address.wrapping_sub(1))) {
+            return self.touch(stream, address, 0);
         }
         Ok(())
     }

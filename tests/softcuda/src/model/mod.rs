@@ -6,7 +6,7 @@ pub(crate) mod launch;
 pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod pool;
-mod region;
+pub(crate) mod region;
 pub(crate) mod slots;
 pub(crate) mod streams;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::status::Status;
 use engine::Running;
 use events::Event;
-use launch::Module;
+use launch::{Kernel, Module};
 use library::Library;
 use memory::Memory;
 use slots::Slots;
@@ -56,14 +56,15 @@ pub(crate) struct Gpu {
     pub(crate) events: Slots<Event>,
     pub(crate) memory: Memory,
     pub(crate) modules: Slots<Module>,
-    /// The kernels' names.
-    pub(crate) functions: Slots<String>,
+    /// The kernels that were asked for.
+    pub(crate) functions: Slots<Kernel>,
     pub(crate) libraries: Slots<Library>,
     pub(crate) trace: Trace,
     running: Option<Running>,
+    /// Bytes of host memory that what is queued holds.
+    staged: u64,
     next_stream: StreamId,
     submissions: u64,
-    launches: u64,
 }
 
 impl Gpu {
@@ -82,9 +83,9 @@ impl Gpu {
             libraries: Slots::new(slots::LIBRARY),
             trace,
             running: None,
+            staged: 0,
             next_stream: LEGACY + 1,
             submissions: 0,
-            launches: 0,
             settings,
         }
     }
@@ -97,6 +98,7 @@ impl Gpu {
     /// The end of the primary context, with everything that is in it.
     pub(crate) fn end_context(&mut self) {
         self.running = None;
+        self.staged = 0;
         self.streams = BTreeMap::from([(LEGACY, Stream::new(0))]);
         self.handles.clear();
         self.events.clear();
