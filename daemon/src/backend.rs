@@ -1,11 +1,13 @@
 //! What the engine computes on: the CPU, by this very program, or an NVIDIA GPU, by an executable of its own, which is asked
 //! what there is. This program links nothing of CUDA, so that what is missing is a sentence, and no error of the loader.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gpusched_shared::Bytes;
@@ -94,7 +96,9 @@ impl Backend {
             // Its daemon was built or packaged without: nothing that anybody would have to be told.
             (BackendChoice::Auto, None) => return Ok(Self::Cpu),
             (BackendChoice::Auto, Some(_)) if engine.in_process => return Ok(Self::Cpu),
-            (BackendChoice::Cuda, None) => format!("{PROGRAM} is not beside gpuschedd: build it, or name it with engine.cuda.program"),
+            (BackendChoice::Cuda, None) => {
+                format!("{PROGRAM} is not beside gpuschedd: build it, or name it with engine.cuda.program")
+            }
             (BackendChoice::Auto | BackendChoice::Cuda, Some(path)) => match gpu(&path, config) {
                 Ok(gpu) => return Ok(Self::Cuda(gpu)),
                 Err(why) => why,
@@ -114,7 +118,10 @@ impl Backend {
             Self::Cpu => {
                 config.device_bytes = Some(config.memory_bytes());
                 for class in config.classes.iter_mut().filter(|class| class.gate == Gate::Kernel) {
-                    tracing::warn!("class {}: a CPU has no kernels to make way between, so it does between blocks", class.name);
+                    tracing::warn!(
+                        "class {}: a CPU has no kernels to make way between, so it does between blocks",
+                        class.name
+                    );
                     class.gate = Gate::Block;
                 }
             }
@@ -127,50 +134,76 @@ impl Backend {
 /// The GPU, or in one sentence what is missing.
 fn gpu(path: &Path, config: &Config) -> Result<Gpu, String> {
     let cuda = &config.engine.cuda;
-    let file = File::open(path).map_err(|e| format!("{} cannot be used: {e}", path.display()))?;
-    let program = Program(file);
-    let facts = ask(&program.path(), cuda.device).map_err(|why| format!("{PROGRAM}: {why}"))?;
+    let program = Program(File::open(path).map_err(|e| format!("{} cannot be used: {e}", path.display()))?);
+    let facts = ask(path, cuda.device).and_then(|said| said.facts()).map_err(|why| format!("{PROGRAM}: {why}"))?;
     let own = env!("CARGO_PKG_VERSION");
     if facts.version != own {
-        return Err(format!("{} is of version {}, and this is {own}: install one of both", path.display(), facts.version));
+        return Err(format!(
+            "{} is of version {}, and this is {own}: install one of both",
+            path.display(),
+            facts.version
+        ));
     }
-    let Facts { name, total_bytes, free_bytes, tenants, .. } = &facts;
-    let budget_bytes = free_bytes.saturating_sub(cuda.overhead.0);
-    let driver = facts.driver.as_ref().map_or_else(String::new, |driver| format!("driver {driver}, "));
-    let (budget, total) = (Bytes(budget_bytes), Bytes(*total_bytes));
-    tracing::info!("the engine computes on {name} ({driver}CUDA {}), with {budget} of {total} for all classes", facts.cuda);
-    let taken = total_bytes.saturating_sub(*free_bytes);
-    if !tenants.is_empty() {
-        let each = tenants.iter().map(|Tenant { pid, bytes }| format!("process {pid} {}", Bytes(*bytes)));
-        let each = each.collect::<Vec<_>>().join(", ");
-        let taken = Bytes(taken);
-        tracing::warn!("the GPU is not this daemon's alone, and the classes get less for it: {taken} are in use ({each})");
+    let budget_bytes = facts.free_bytes.saturating_sub(cuda.overhead.0);
+    tracing::info!("the engine computes on {facts}, with {} for all classes", Bytes(budget_bytes));
+    if let Some(others) = facts.others() {
+        tracing::warn!("the GPU is not this daemon's alone, and the classes get less for it: {others}");
     }
     Ok(Gpu { program, budget_bytes })
 }
 
-/// What the executable says there is.
-fn ask(program: &Path, ordinal: u32) -> Result<Facts, String> {
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.driver.as_ref().map_or_else(String::new, |driver| format!("driver {driver}, "));
+        write!(f, "{} ({driver}CUDA {}, {})", self.name, self.cuda, Bytes(self.total_bytes))
+    }
+}
+
+impl Facts {
+    /// What others hold, if anybody does.
+    fn others(&self) -> Option<String> {
+        let each = self.tenants.iter().map(|Tenant { pid, bytes }| format!("process {pid} {}", Bytes(*bytes)));
+        let each = each.collect::<Vec<_>>().join(", ");
+        let taken = Bytes(self.total_bytes.saturating_sub(self.free_bytes));
+        (!self.tenants.is_empty()).then(|| format!("{taken} are in use ({each})"))
+    }
+}
+
+/// How the executable ended that was asked what there is, and what it said.
+#[derive(Debug)]
+struct Said {
+    ended: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    fn facts(&self) -> Result<Facts, String> {
+        if !self.ended.success() {
+            return Err(explain(&self.stderr).unwrap_or_else(|| format!("it ended with {}", self.ended)));
+        }
+        match serde_json::from_str(&self.stdout) {
+            Ok(Probed::Ready(facts)) => Ok(facts),
+            Ok(Probed::Missing(why)) => Err(why),
+            Err(e) => Err(format!("it says what makes no sense: {e}")),
+        }
+    }
+}
+
+/// Asks the executable what there is.
+fn ask(program: &Path, ordinal: u32) -> Result<Said, String> {
     let mut command = Command::new(program);
     command.args(["probe", &ordinal.to_string()]).env_remove("NOTIFY_SOCKET");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|e| format!("cannot be started: {e}"))?;
-    let (said, complained) = (drain(child.stdout.take()), drain(child.stderr.take()));
+    let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
     let ended = end(&mut child)?;
-    let text = |read: std::thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&read.join().unwrap_or_default()).into_owned();
-    let (said, complained) = (text(said), text(complained));
-    if !ended.success() {
-        return Err(explain(&complained).unwrap_or_else(|| format!("it ended with {ended}")));
-    }
-    match serde_json::from_str(&said) {
-        Ok(Probed::Ready(facts)) => Ok(facts),
-        Ok(Probed::Missing(why)) => Err(why),
-        Err(e) => Err(format!("it says what makes no sense: {e}")),
-    }
+    let text = |read: JoinHandle<Vec<u8>>| String::from_utf8_lossy(&read.join().unwrap_or_default()).into_owned();
+    Ok(Said { ended, stdout: text(stdout), stderr: text(stderr) })
 }
 
 /// Reads a child's output to its end, as much as is looked at; the rest is thrown away.
-fn drain(output: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+fn drain(output: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut output) = output {
@@ -182,7 +215,7 @@ fn drain(output: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<
 }
 
 /// Waits for a child's end, and brings it about if it takes too long.
-fn end(child: &mut Child) -> Result<std::process::ExitStatus, String> {
+fn end(child: &mut Child) -> Result<ExitStatus, String> {
     let until = Instant::now() + PATIENCE;
     loop {
         match child.try_wait() {
@@ -215,68 +248,65 @@ fn explain(complained: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
 
-    /// A configuration whose executable is this script.
-    fn with(script: &str, directory: &Path) -> Config {
-        let path = directory.join(PROGRAM);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("ours");
-        let mut config = Config::default();
-        config.engine.backend = BackendChoice::Cuda;
-        config.engine.cuda.program = Some(path);
-        config
-    }
-
-    fn facts(version: &str) -> String {
-        format!(
-            "echo '{{\"ready\": {{\"version\": \"{version}\", \"name\": \"A GPU\", \"compute\": \"9.0\", \"cuda\": \"13.0\", \
-             \"driver\": \"580\", \"total_bytes\": 51539607552, \"free_bytes\": 48318382080, \"tenants\": [{{\"pid\": 7, \
-             \"bytes\": 3221225472}}]}}}}'"
-        )
+    fn said(code: i32, stdout: &str, stderr: &str) -> Said {
+        Said { ended: ExitStatus::from_raw(code << 8), stdout: stdout.to_owned(), stderr: stderr.to_owned() }
     }
 
     #[test]
-    fn what_others_hold_is_not_promised_to_classes() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let config = with(&facts(env!("CARGO_PKG_VERSION")), directory.path());
-        let backend = Backend::choose(&config).expect("there is a GPU");
-        let Backend::Cuda(gpu) = &backend else { panic!("{backend:?}") };
-        assert_eq!(gpu.budget_bytes, (45 << 30) - (1 << 30));
-        let config = backend.apply(&config);
-        assert_eq!(config.partitions()[0].cap_bytes, gpu.budget_bytes * 60 / 100);
+    fn what_there_is_is_read_and_told() {
+        let json = r#"{"ready": {"version": "0.1.0", "name": "A GPU", "compute": "9.0", "cuda": "13.0", "driver": "580",
+            "total_bytes": 51539607552, "free_bytes": 48318382080, "tenants": [{"pid": 7, "bytes": 3221225472}]}}"#;
+        let facts = said(0, json, "").facts().expect("there is a GPU");
+        assert_eq!(facts.to_string(), "A GPU (driver 580, CUDA 13.0, 48.0 GiB)");
+        assert_eq!(facts.others().expect("somebody"), "3.0 GiB are in use (process 7 3.0 GiB)");
+        let alone = Facts { tenants: Vec::new(), driver: None, ..facts };
+        assert_eq!((alone.to_string().as_str(), alone.others()), ("A GPU (CUDA 13.0, 48.0 GiB)", None));
     }
 
     #[test]
     fn what_is_missing_is_one_sentence() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let loader = "echo 'x: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such \
-                      file or directory' >&2; exit 127";
-        for (script, why) in [
-            (loader, "there is no libcuda.so.1 on this machine; it comes with NVIDIA's driver"),
-            ("echo '{\"missing\": \"there is no GPU\"}'", "gpusched-engine-cuda: there is no GPU"),
-            ("echo nonsense", "it says what makes no sense"),
-            ("kill -9 $$", "signal: 9"),
-            (&facts("0.0.9"), "is of version 0.0.9, and this is"),
+        let loader =
+            "x: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such file";
+        for (said, why) in [
+            (said(127, "", loader), "there is no libcuda.so.1 on this machine; it comes with NVIDIA's driver"),
+            (said(0, r#"{"missing": "there is no GPU"}"#, ""), "there is no GPU"),
+            (said(0, "nonsense", ""), "it says what makes no sense: "),
+            (said(1, "", "one\nanother\n\n"), "another"),
+            (said(3, "", ""), "it ended with exit status: 3"),
         ] {
-            let mut config = with(script, directory.path());
-            let refused = Backend::choose(&config).expect_err("there is none").to_string();
-            assert!(refused.contains(why) && refused.ends_with("\"auto\""), "{refused}");
-            config.engine.backend = BackendChoice::Auto;
-            assert!(matches!(Backend::choose(&config), Ok(Backend::Cpu)), "{script}");
+            let told = said.facts().expect_err("there is none");
+            assert!(told.starts_with(why), "{told}");
         }
-        let mut config = Config::default();
-        config.engine.cuda.program = Some(directory.path().join("nothing"));
-        config.engine.backend = BackendChoice::Cuda;
-        assert!(Backend::choose(&config).is_err());
     }
 
     #[test]
-    fn without_a_gpu_kernels_are_blocks() {
+    fn who_must_have_a_gpu_is_refused_and_who_need_not_has_the_cpu() {
+        let mut config = Config::default();
+        config.engine.cuda.program = Some("/nowhere/engine".into());
+        config.engine.backend = BackendChoice::Cuda;
+        let refused = Backend::choose(&config).expect_err("there is none").to_string();
+        assert!(refused.starts_with("/nowhere/engine cannot be used: ") && refused.ends_with("\"auto\""), "{refused}");
+        for (backend, program) in
+            [(BackendChoice::Auto, Some("/nowhere/engine")), (BackendChoice::Auto, None), (BackendChoice::Cpu, None)]
+        {
+            config.engine.backend = backend;
+            config.engine.cuda.program = program.map(Into::into);
+            assert!(matches!(Backend::choose(&config), Ok(Backend::Cpu)), "{backend:?}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_shares_of_what_the_gpu_has_and_kernels_are_blocks_without_one() {
         let mut config = Config::default();
         config.classes[0].gate = Gate::Kernel;
-        assert_eq!(Backend::Cpu.apply(&config).classes[0].gate, Gate::Block);
+        let cpu = Backend::Cpu.apply(&config);
+        assert_eq!(cpu.classes[0].gate, Gate::Block);
+        let program = Program(File::open("/dev/null").expect("it is there"));
+        let gpu = Backend::Cuda(Gpu { program, budget_bytes: 10 << 30 }).apply(&config);
+        assert_eq!((gpu.classes[0].gate, gpu.partitions()[0].cap_bytes), (Gate::Kernel, 6 << 30));
     }
 }

@@ -176,7 +176,19 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
     let (engine, models) = Form::start(setup, &config.engine, backend, device, news)?;
     let reread = Rereading::start(reread)?;
     let watchdog = inherited.watchdog;
-    Ok(Begun { config, endpoint, metrics, metrics_socket, watchdog, reread, blobs, models, events, engine, _lock: lock })
+    Ok(Begun {
+        config,
+        endpoint,
+        metrics,
+        metrics_socket,
+        watchdog,
+        reread,
+        blobs,
+        models,
+        events,
+        engine,
+        _lock: lock,
+    })
 }
 
 async fn run(begun: Begun, log: &Log) -> Result<(), ServeError> {

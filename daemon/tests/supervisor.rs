@@ -29,7 +29,11 @@ fn weights() -> PathBuf {
 fn setup(faults: Faults) -> Setup {
     let lane =
         |class: &str, class_index| LaneSpec { class: class.to_owned(), class_index, index: 0, threads: 1, nice: 3 };
-    let partition = |name: &str| PartitionSpec { name: name.to_owned(), cap_bytes: 1 << 40, gate: if name == "heavy" { GateKind::Block } else { GateKind::None } };
+    let partition = |name: &str| PartitionSpec {
+        name: name.to_owned(),
+        cap_bytes: 1 << 40,
+        gate: if name == "heavy" { GateKind::Block } else { GateKind::None },
+    };
     Setup {
         lanes: vec![lane("heavy", 0), lane("light", 1)],
         partitions: vec![partition("heavy"), partition("light")],

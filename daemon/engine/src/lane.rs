@@ -101,7 +101,8 @@ fn enlist(account: &Account, nice: i32) {
 
 fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surroundings: &Surroundings) {
     let Assignment { job, attempt, stage, pictures, stop, lease_bytes, flush } = assignment;
-    let Surroundings { partition, partitions, catalog, running, faults, pulse, sink, device, stream, sharing } = surroundings;
+    let Surroundings { partition, partitions, catalog, running, faults, pulse, sink, device, stream, sharing } =
+        surroundings;
     pulse.enter(Phase::Loading);
     let say = |event| account.charging(None, || sink(event));
     say(Event::Started(*job));

@@ -216,7 +216,12 @@ mod tests {
             let stop = AtomicBool::new(false);
             let pulse = Pulse::default();
             let told = Told { job: JobId(1), stop: &stop, lease_bytes: 10, fault };
-            let at = LaneYield::new(told, &sink, &pulse, On { lane: &lane, partition: &partition, stream: &Cpu, sharing: Sharing::ALL });
+            let at = LaneYield::new(
+                told,
+                &sink,
+                &pulse,
+                On { lane: &lane, partition: &partition, stream: &Cpu, sharing: Sharing::ALL },
+            );
             work(&at)
         };
         std::thread::scope(|scope| scope.spawn(stage).join().unwrap())

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use gpusched_engine::link::{self, MAX_DESCRIPTORS, MAX_PAYLOAD, ReceiveError, SendError};
 use gpusched_engine::protocol::{Order, ProtocolError, Report, receive_order, receive_report, send_order, send_report};
 use gpusched_engine::{
-    Beat, Command, DeviceSpec, Event, Failure, Faults, GateKind, LaneBeat, LaneSpec, MemoryUse, PartitionSpec, Phase, Product, Stage,
+    Beat, Command, DeviceSpec, Event, Failure, Faults, GateKind, LaneBeat, LaneSpec, MemoryUse, PartitionSpec, Phase,
+    Product, Stage,
 };
 use gpusched_shared::frame::Frame;
 use gpusched_shared::{Activity, Answer, FailureKind, ImageSpec, JobId, JobSpec, Size, Task, Usage};

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use gpusched_engine::{Command, Engine, Event, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage};
+use gpusched_engine::{
+    Command, Engine, Event, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage,
+};
 use gpusched_shared::{JobId, JobSpec, Task, VqaSpec};
 
 #[test]

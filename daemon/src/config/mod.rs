@@ -307,20 +307,6 @@ impl Config {
         if sum > device { Err(ConfigError::Partitions { sum, device }) } else { Ok(()) }
     }
 
-    /// Whether the engine can only be the CPU's.
-    fn is_for_cpu(&self) -> bool {
-        match self.engine.backend {
-            BackendChoice::Cpu => true,
-            BackendChoice::Auto => self.engine.in_process || self.engine.cuda.executable().is_none(),
-            BackendChoice::Cuda => false,
-        }
-    }
-
-    /// What partitions are shares of, in bytes.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.device_bytes.unwrap_or_else(device_memory::of_cpu)
-    }
-
     /// The socket on which metrics can be read, if there is to be one.
     pub fn metrics_socket(&self) -> Option<PathBuf> {
         self.metrics.socket(&self.socket)

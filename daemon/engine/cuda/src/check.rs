@@ -30,12 +30,19 @@ pub(crate) fn driver_version() -> Result<i32, DriverError> {
     Ok(version)
 }
 
+/// What is free on the device, in bytes; 0 if it does not say.
+pub(crate) fn free_bytes(context: &CudaContext) -> u64 {
+    context.mem_get_info().map_or(0, |(free, _)| free as u64)
+}
+
 /// The driver knows of pools with caps, and the device can have them.
 pub(crate) fn pools(context: &CudaContext) -> Result<(), String> {
     let version = driver_version().map_err(|e| format!("the driver does not say its version: {}", sentence(e)))?;
     if version < POOLS_WITH_CAPS {
         let (has, needs) = (version_text(version), version_text(POOLS_WITH_CAPS));
-        return Err(format!("NVIDIA's driver is too old: it knows CUDA {has}, and memory pools with a cap came with {needs}"));
+        return Err(format!(
+            "NVIDIA's driver is too old: it knows CUDA {has}, and memory pools with a cap came with {needs}"
+        ));
     }
     if !context.has_async_alloc() {
         return Err("this GPU's driver has no memory pools, without which classes could not be kept apart".to_owned());
@@ -85,7 +92,7 @@ pub(crate) fn reserve(class: &str, pool: &Pool, stream: &CudaStream) -> Result<(
             Err(e) => Err(format!("class {class}'s memory cannot be looked at: {}", sentence(e))),
         },
         Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-            let free = stream.context().mem_get_info().map_or(0, |(free, _)| free as u64);
+            let free = free_bytes(stream.context());
             Err(format!(
                 "class {class} cannot reserve {wanted}, for the GPU has only {} free; make its partition smaller, or set \
                  engine.cuda.reserve = false",

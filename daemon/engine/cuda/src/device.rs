@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::result::stream::get_priority_range;
 use candle_core::cuda_backend::cudarc::driver::result::device::set_mem_pool;
+use candle_core::cuda_backend::cudarc::driver::result::stream::get_priority_range;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream};
 use candle_core::{DType, Device};
 use gpusched_engine::device::{self, LOST_EXIT, Opened};
@@ -54,8 +54,10 @@ impl device::Device for Cuda {
         let Setup { lanes, partitions, device: spec, .. } = setup;
         let context = facts::context(spec.ordinal)?;
         check::pools(&context)?;
+        let free = check::free_bytes(&context);
         let misc = misc(&context, spec)?;
-        let pools: Vec<_> = partitions.iter().map(|class| pool(class, &context, &misc, spec)).collect::<Result<_, _>>()?;
+        let pools: Vec<_> =
+            partitions.iter().map(|class| pool(class, &context, &misc, spec)).collect::<Result<_, _>>()?;
         // All of them before there is any work: to make one waits for the whole device.
         let made: Vec<_> = lanes
             .iter()
@@ -67,12 +69,14 @@ impl device::Device for Cuda {
             settle(&partitions[class].name, pool, &streams, spec.reserve)?;
             pool.belongs_to(streams);
         }
-        let lane = |(lane, (device, stream)): (&LaneSpec, (Device, Arc<CudaStream>))| {
-            let gate = partitions[lane.class_index].gate;
-            Arc::new(Lane::new(device, stream, gate, spec)) as Arc<dyn device::Stream>
-        };
-        let streams = lanes.iter().zip(made).map(lane).collect();
-        tell(&context);
+        let mut streams: Vec<Arc<dyn device::Stream>> = Vec::with_capacity(lanes.len());
+        for (lane, (device, stream)) in lanes.iter().zip(made) {
+            let made = Lane::new(device, stream, partitions[lane.class_index].gate, spec);
+            made.try_out().map_err(|e| format!("lane {lane} cannot compute: {e}"))?;
+            streams.push(Arc::new(made));
+        }
+        let held = pools.iter().map(|pool| device::Pool::held_bytes(&**pool)).sum::<u64>();
+        tell(&context, free.saturating_sub(check::free_bytes(&context)).saturating_sub(held), spec);
         Ok(Opened { pools: pools.into_iter().map(|pool| pool as Arc<dyn device::Pool>).collect(), streams })
     }
 
@@ -133,10 +137,15 @@ fn settle(class: &str, pool: &Pool, streams: &[Arc<CudaStream>], reserve: bool) 
     if reserve { check::reserve(class, pool, stream) } else { Ok(()) }
 }
 
-/// Says in the log what there is.
-fn tell(context: &CudaContext) {
+/// Says in the log what there is, and what libraries have taken beside the classes.
+fn tell(context: &CudaContext, overhead_bytes: u64, spec: &DeviceSpec) {
     let name = context.name().unwrap_or_else(|_| "the GPU".to_owned());
-    if let Ok((free, total)) = context.mem_get_info() {
-        tracing::info!("{name}: {} of {} free", Bytes(free as u64), Bytes(total as u64));
+    let (free, taken) = (Bytes(check::free_bytes(context)), Bytes(overhead_bytes));
+    tracing::info!("{name}: {free} free; libraries have taken {taken} beside the classes");
+    if overhead_bytes > spec.overhead_bytes {
+        let kept = Bytes(spec.overhead_bytes);
+        tracing::warn!(
+            "that is more than the {kept} of engine.cuda.overhead: raise it, or a class may not get all of its partition"
+        );
     }
 }

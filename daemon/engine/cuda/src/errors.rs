@@ -61,7 +61,9 @@ fn cause(error: &Error) -> Option<&CudaError> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these have another error in them")]
     match error {
         Error::Cuda(inner) => inner.downcast_ref(),
-        Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => cause(inner),
+        Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => {
+            cause(inner)
+        }
         Error::WrappedContext { wrapped, .. } => wrapped.downcast_ref().and_then(cause),
         _ => None,
     }
@@ -96,7 +98,10 @@ mod tests {
             plain().context("while computing"),
             plain().with_path("/a/file").context("twice"),
             Error::WrappedContext { wrapped: Box::new(plain()), context: "again".to_owned() },
-            Error::WithBacktrace { inner: Box::new(plain()), backtrace: Box::new(std::backtrace::Backtrace::disabled()) },
+            Error::WithBacktrace {
+                inner: Box::new(plain()),
+                backtrace: Box::new(std::backtrace::Backtrace::disabled()),
+            },
             Error::Cuda(Box::new(load)),
             Error::Cuda(Box::new(blas)),
             Error::Cuda(Box::new(rand)),

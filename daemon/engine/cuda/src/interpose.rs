@@ -13,7 +13,8 @@ use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cublasStatus_t, cudaDataType,
 };
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdeviceptr, CUfunction, CUresult, CUstream, cuMemAllocFromPoolAsync, cuStreamCreateWithPriority, cuStreamSynchronize,
+    CUdeviceptr, CUfunction, CUresult, CUstream, cuMemAllocFromPoolAsync, cuStreamCreateWithPriority,
+    cuStreamSynchronize,
 };
 use nix::libc;
 
@@ -209,8 +210,8 @@ unsafe extern "C" fn cublasGemmStridedBatchedEx(
     // SAFETY: By this function's own condition.
     let done = unsafe {
         gemm(
-            handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, stride_a, b, type_b, ldb, stride_b, beta, c, type_c, ldc,
-            stride_c, batch, compute, algorithm,
+            handle, op_a, op_b, m, n, k, alpha, a, type_a, lda, stride_a, b, type_b, ldb, stride_b, beta, c, type_c,
+            ldc, stride_c, batch, compute, algorithm,
         )
     };
     rein::after();

@@ -81,9 +81,9 @@ fn engine() -> Result<(), String> {
 /// What the driver takes beside what any engine reads: its devices, and where it keeps kernels that it has translated.
 fn files() -> Vec<(PathBuf, May)> {
     let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let nodes = entries.map(|entry| entry.path()).filter(|path| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("nvidia"))
-    });
+    let nodes = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("nvidia")));
     let mut files: Vec<_> = nodes.map(|path| (path, May::Drive)).collect();
     if let Some(cache) = std::env::var_os("CUDA_CACHE_PATH").filter(|cache| Path::new(cache).is_dir()) {
         files.push((cache.into(), May::Keep));

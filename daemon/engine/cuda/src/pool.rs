@@ -158,7 +158,9 @@ impl Pool {
         if !self.reserve && reserved > used {
             let (lost, held) = (Bytes(reserved - used), Bytes(reserved));
             let peak = Bytes(reserved_high);
-            tracing::info!("class {class} keeps {held} ({peak} at most), {lost} of it between what is in use: fragmentation");
+            tracing::info!(
+                "class {class} keeps {held} ({peak} at most), {lost} of it between what is in use: fragmentation"
+            );
         }
         Ok(())
     }

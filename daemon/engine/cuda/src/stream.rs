@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use candle_core::cuda_backend::WrapErr as _;
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, DriverError};
-use candle_core::cuda_backend::WrapErr as _;
 use candle_core::{DType, Device, Error, Tensor};
 use gpusched_engine::device::{self, Diagnosis};
 use gpusched_engine::{DeviceSpec, GateKind};
@@ -36,9 +36,18 @@ impl Lane {
         let blocks = (gate != GateKind::None).then(|| Flight::new(Arc::clone(&stream), spec.blocks_ahead, 1));
         // An event costs about as much as a launch, so not after each; with four of them a wait is for a quarter at most.
         let stride = spec.kernels_ahead / 4;
-        let kernels =
-            (gate == GateKind::Kernel).then(|| Flight::new(Arc::clone(&stream), spec.kernels_ahead, stride));
+        let kernels = (gate == GateKind::Kernel).then(|| Flight::new(Arc::clone(&stream), spec.kernels_ahead, stride));
         Self { device, stream, blocks, kernels }
+    }
+
+    /// A small computation, after which libraries have taken what they keep for good: cuBLAS takes its workspace at the first
+    /// product, and kernels are loaded when they are first used.
+    pub(crate) fn try_out(&self) -> Result<(), Error> {
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let square = Tensor::ones((TRIAL, TRIAL), dtype, &self.device)?;
+            drop(square.matmul(&square)?);
+        }
+        device::Stream::synchronize(self)
     }
 
     fn begin(&self) -> Result<CudaEvent, DriverError> {
@@ -59,15 +68,9 @@ impl device::Stream for Lane {
         &self.device
     }
 
-    /// cuBLAS takes its workspace at the first product, and kernels are loaded when they are first used.
-    fn warm_up(&self, threads: &ThreadPool) -> Result<(), Error> {
-        threads.install(|| {
-            for dtype in [DType::F32, DType::F16, DType::BF16] {
-                let square = Tensor::ones((TRIAL, TRIAL), dtype, &self.device)?;
-                drop(square.matmul(&square)?);
-            }
-            device::Stream::synchronize(self)
-        })
+    /// It was tried out before there were threads.
+    fn warm_up(&self, _threads: &ThreadPool) -> Result<(), Error> {
+        Ok(())
     }
 
     fn run(&self, pause: &dyn Fn(), work: &mut dyn FnMut()) -> Option<Duration> {
@@ -107,4 +110,3 @@ impl Drop for Lane {
         route::made(self.stream.cu_stream() as usize, None);
     }
 }
-

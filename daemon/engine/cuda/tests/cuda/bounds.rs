@@ -73,10 +73,13 @@ fn a_gate_between_blocks_bounds_the_wait_by_the_blocks_ahead() {
     let turn = Turn::take();
     turn.kernels_take(KERNEL);
     for ahead in [1_u32, 2, 4] {
-        let most = |at_once| (0..BLOCK).map(|offset| wait_for_blocks(&turn, ahead, offset, at_once)).max().expect("some");
+        let most =
+            |at_once| (0..BLOCK).map(|offset| wait_for_blocks(&turn, ahead, offset, at_once)).max().expect("some");
         let (at_once, parked) = (most(true), most(false));
         let (block, bound) = (BLOCK * KERNEL, (u64::from(ahead) + 1) * BLOCK * KERNEL);
-        println!("K = {ahead}: first light kernel after {at_once} ns at most, {parked} ns once the heavy lane has parked; bound {bound} ns");
+        println!(
+            "K = {ahead}: first light kernel after {at_once} ns at most, {parked} ns once the heavy lane has parked; bound {bound} ns"
+        );
         assert!(at_once <= KERNEL, "by its priority it goes before all that is queued: {at_once}");
         assert!(parked <= bound, "K = {ahead}: {parked} of {bound}");
         // Were the host not ahead of the device at all, the bound would say nothing.
@@ -186,5 +189,7 @@ fn no_launch_is_lost_and_what_holding_back_costs_is_told() {
     let turn = Turn::take();
     turn.kernels_take(1);
     let [free, block, kernel] = [GateKind::None, GateKind::Block, GateKind::Kernel].map(|gate| overhead(&turn, gate));
-    println!("a launch takes the host {free:.0} ns without a gate, {block:.0} ns with one between blocks, {kernel:.0} ns between kernels");
+    println!(
+        "a launch takes the host {free:.0} ns without a gate, {block:.0} ns with one between blocks, {kernel:.0} ns between kernels"
+    );
 }

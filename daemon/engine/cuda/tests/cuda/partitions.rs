@@ -106,7 +106,10 @@ fn what_a_flush_cannot_give_back_is_told() {
     let Event::Flushed { class: HEAVY, before, after } = rig.next() else { panic!("no flush") };
     // The weights stay; around them the pool keeps more than they are.
     assert!(after.live_bytes > 0 && after.live_bytes <= before.live_bytes, "{before:?} {after:?}");
-    assert!(after.resident_bytes >= after.live_bytes && after.resident_bytes <= before.resident_bytes, "{before:?} {after:?}");
+    assert!(
+        after.resident_bytes >= after.live_bytes && after.resident_bytes <= before.resident_bytes,
+        "{before:?} {after:?}"
+    );
     rig.tell(Command::Unload { class: HEAVY, model: "flux2-klein-tiny".to_owned() });
     assert!(matches!(rig.next(), Event::Unloaded { .. }));
     rig.tell(Command::Flush { class: HEAVY });

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command as Program, Stdio};
 
+use gpusched_engine::device::LOST_EXIT;
 use gpusched_engine::link::{self, Reader, Writer};
 use gpusched_engine::protocol::{Order, Report, receive_report, send_order};
-use gpusched_engine::device::LOST_EXIT;
 use gpusched_engine::{Command, Event, GateKind, Product, Setup, Stage};
 use gpusched_shared::{JobId, JobSpec};
 

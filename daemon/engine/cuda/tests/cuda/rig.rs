@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use gpusched_engine::device::{Device, Opened, Stream};
 use gpusched_engine::{
-    Command, DeviceSpec, Engine, Event, Failure, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage,
+    Command, DeviceSpec, Engine, Event, Failure, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink,
+    Stage,
 };
 use gpusched_engine_cuda::{Cuda, Loss};
 use gpusched_shared::{ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
@@ -27,7 +28,8 @@ pub(crate) fn weights() -> PathBuf {
 
 /// One lane `heavy` with this gate, number 0, and so many lanes `light` behind it.
 pub(crate) fn setup(gate: GateKind, light: u32, caps: [u64; 2]) -> Setup {
-    let lane = |class: &str, class_index, index| LaneSpec { class: class.to_owned(), class_index, index, threads: 1, nice: 0 };
+    let lane =
+        |class: &str, class_index, index| LaneSpec { class: class.to_owned(), class_index, index, threads: 1, nice: 0 };
     let partition = |name: &str, cap_bytes, gate| PartitionSpec { name: name.to_owned(), cap_bytes, gate };
     Setup {
         lanes: std::iter::once(lane("heavy", HEAVY, 0)).chain((0..light).map(|i| lane("light", LIGHT, i))).collect(),
@@ -146,7 +148,8 @@ pub(crate) fn pictures(spec: &JobSpec) -> Vec<OwnedFd> {
 
 pub(crate) fn txt2img(side: u32, steps: u32) -> JobSpec {
     let size = Some(Size { width: side, height: side });
-    let image = ImageSpec { seed: Some(7), steps: Some(steps), size, guidance: Some(3.0), ..ImageSpec::new("a red circle") };
+    let image =
+        ImageSpec { seed: Some(7), steps: Some(steps), size, guidance: Some(3.0), ..ImageSpec::new("a red circle") };
     JobSpec { model: Some("flux2-klein-tiny".to_owned()), ..JobSpec::new(Task::Txt2Img(image)) }
 }
 

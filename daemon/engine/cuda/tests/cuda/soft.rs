@@ -15,7 +15,9 @@ impl Turn {
     pub(crate) fn take() -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) };
-        for (name, value) in [("KERNELS", "*=10000"), ("POOLS", "1"), ("CAP", "enforced"), ("OOM_AT", ""), ("FAULT_AT", "")] {
+        for (name, value) in
+            [("KERNELS", "*=10000"), ("POOLS", "1"), ("CAP", "enforced"), ("OOM_AT", ""), ("FAULT_AT", "")]
+        {
             turn.set(name, value);
         }
         turn.forget();
@@ -28,7 +30,8 @@ impl Turn {
         let text = |text: String| CString::new(text).expect("no zeros");
         let (name, value) = (text(format!("SOFTCUDA_{name}")), text(value.to_owned()));
         // SAFETY: The driver's function is of this type; both are strings.
-        let set = unsafe { std::mem::transmute::<*mut c_void, Set>(function("softcuda_set"))(name.as_ptr(), value.as_ptr()) };
+        let set =
+            unsafe { std::mem::transmute::<*mut c_void, Set>(function("softcuda_set"))(name.as_ptr(), value.as_ptr()) };
         assert_eq!(set, 0, "{name:?} = {value:?}");
     }
 
@@ -70,7 +73,10 @@ fn function(name: &str) -> *mut c_void {
     let name = CString::new(name).expect("no zeros");
     // SAFETY: The name is a string.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    assert!(!found.is_null(), "no {name:?} here: these tests need the software driver, tests/softcuda/suite.sh runs them");
+    assert!(
+        !found.is_null(),
+        "no {name:?} here: these tests need the software driver, tests/softcuda/suite.sh runs them"
+    );
     found
 }
 

@@ -33,7 +33,10 @@ fn the_device_the_driver_and_others_memory_are_told() {
 fn what_is_missing_is_one_sentence() {
     for (settings, why) in [
         (("SOFTCUDA_DEVICES", "0"), "there is no GPU that CUDA can use"),
-        (("SOFTCUDA_DRIVER", "12000"), "NVIDIA's driver is too old: it knows CUDA 12.0, and memory pools with a cap came with 12.2"),
+        (
+            ("SOFTCUDA_DRIVER", "12000"),
+            "NVIDIA's driver is too old: it knows CUDA 12.0, and memory pools with a cap came with 12.2",
+        ),
         (("SOFTCUDA_POOLS", "0"), "this GPU's driver has no memory pools"),
     ] {
         let said = probe(&[settings]);
@@ -44,7 +47,10 @@ fn what_is_missing_is_one_sentence() {
 
 #[test]
 fn only_a_daemon_can_start_an_engine() {
-    let output = Command::new(env!("CARGO_BIN_EXE_gpusched-engine-cuda")).arg("engine").stdin(std::process::Stdio::null()).output();
+    let output = Command::new(env!("CARGO_BIN_EXE_gpusched-engine-cuda"))
+        .arg("engine")
+        .stdin(std::process::Stdio::null())
+        .output();
     let output = output.expect("it runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("gpusched-engine-cuda: "), "{output:?}");
