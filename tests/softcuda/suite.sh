@@ -45,6 +45,21 @@ candle=(--locked --manifest-path tests/softcuda/candle/Cargo.toml)
 step "build: candle" cargo build "${candle[@]}"
 step "candle, unmodified" cargo run --quiet "${candle[@]}"
 step "lints" cargo clippy "${candle[@]}" --all-targets -- -D warnings
-step "not deployable" not_deployable "$CARGO_TARGET_DIR/debug/candle"
+
+# The engine, and the daemon with it. The daemon is the one that README's commands build: it links nothing of all this.
+engine=(--locked --manifest-path daemon/engine/cuda/Cargo.toml)
+program=$CARGO_TARGET_DIR/debug/gpusched-engine-cuda
+daemon() {
+    env -u CARGO_TARGET_DIR -u CARGO_INCREMENTAL GPUSCHED_CUDA_ENGINE="$program" \
+        cargo test --workspace --test e2e cuda:: -- --nocapture
+}
+
+step "build: engine" cargo build "${engine[@]}" --bins
+step "engine" cargo test "${engine[@]}" -- --nocapture
+step "engine: lints" cargo clippy "${engine[@]}" --all-targets -- -D warnings
+step "engine: documentation" env RUSTDOCFLAGS="-D warnings" cargo doc "${engine[@]}" --no-deps
+step "daemon with the engine" daemon
+
+step "not deployable" not_deployable "$CARGO_TARGET_DIR/debug/candle" "$program"
 
 printf '\n%s%5d s  in all\n' "$times" "$SECONDS"
