@@ -76,7 +76,7 @@ unsafe fn to_device(gpu: &mut Gpu, on: StreamId, to: u64, from: *const c_void, b
     let held = staged.as_ref().map_or(0, |bytes| bytes.len() as u64);
     let effect = move || {
         let host = host;
-        let from = staged.as_ref().map_or(host.0.cast_const(), |bytes| bytes.as_ptr());
+        let from = staged.as_ref().map_or(host.0.cast_const(), Vec::as_ptr);
         // SAFETY: `from` as above; the engine has made sure that `to` is mapped.
         unsafe { std::ptr::copy(from, to as *mut u8, bytes) };
         Ok(())

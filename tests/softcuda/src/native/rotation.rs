@@ -9,7 +9,7 @@ impl Call {
     pub(super) fn rotate_pairs(self, kind: Type) -> Option<Effect> {
         let [rows, long, stride] = self.numbers([4, 5, 6])?;
         self.rotate(kind, rows * long / 2, move |pair| {
-            let angle = pair % (long / 2) + if stride > 0 { 2 * pair / stride * (long / 2) } else { 0 };
+            let angle = pair % (long / 2) + (2 * pair).checked_div(stride).unwrap_or(0) * (long / 2);
             (2 * pair, 2 * pair + 1, angle)
         })
     }
@@ -21,7 +21,7 @@ impl Call {
             let (row, within) = (pair / (long / 2), pair % (long / 2));
             let (token, at) = (within / (head / 2), within % (head / 2));
             let first = row * long + token * head + at;
-            let angle = token * (head / 2) + at + if stride > 0 { 2 * pair / stride * (long / 2) } else { 0 };
+            let angle = token * (head / 2) + at + (2 * pair).checked_div(stride).unwrap_or(0) * (long / 2);
             (first, first + head / 2, angle)
         })
     }
