@@ -1,7 +1,7 @@
 //! A model of NVIDIA's driver, in software: what candle and cudarc need of libcuda, cuBLAS, cuRAND and NVML, in one library.
 //!
 //! It is for tests of code that uses CUDA, where there is no GPU. `toolkit.sh` makes a toolkit of it with which unmodified
-//! candle builds and links; programs so built run here. Nothing is computed, but memory, streams and errors behave as
+//! candle builds and links; programs so built run here. By itself it computes nothing, but memory, streams and errors behave as
 //! NVIDIA documents them, on a virtual clock, so that what a test sees depends on the order of calls and on nothing else.
 //!
 //! # What it models
@@ -18,6 +18,8 @@
 //!   gives back what is wholly free: at a synchronise above its threshold, by a trim, or to make room.
 //! - **Bytes.** Copies and memsets move them in the order of the streams. Memory that nothing was written to takes none of the
 //!   machine's.
+//! - **Numbers**, if asked for: the kernels that our models launch, and cuBLAS's products, computed on the host one element after
+//!   another, with the precision of their results; an index that is too high is a fault of the device, as it is in candle's kernels.
 //! - **Errors**, as documented: unknown handles, what was freed already, no memory, no context. After a fault of the device
 //!   every call fails until the process ends.
 //! - **Hazards**, which hardware may let pass: memory that is freed while another stream has not come to its use, used before
@@ -26,7 +28,7 @@
 //!
 //! # What it does not model
 //!
-//! What kernels and cuBLAS compute: memory stays as it is. Kernels that run beside each other, copy engines, clocks that
+//! What other kernels compute: memory stays as it is. In what order and with what precision hardware sums. Kernels that run beside each other, copy engines, clocks that
 //! change, the cost of calls. How hardware makes up its mind between streams: that a higher priority goes first is NVIDIA's
 //! hint, not a promise. Physical pages that are mapped anew, so fragmentation may be worse here; caps and sizes that the real
 //! driver rounds. The legacy stream does not wait for others. Graphs, managed memory, peers, host functions, more than one device or
@@ -48,6 +50,7 @@
 //! | `SOFTCUDA_CAP` | `enforced` | `ignored`: a pool's greatest size is not kept to |
 //! | `SOFTCUDA_KERNELS` | `*=10000` | how long kernels take: `NAME=NS,...`, where `NAME` may end with `*`; what is set last goes first |
 //! | `SOFTCUDA_COPY_GBPS` | `16` | how fast copies over the bus are; within the device it is 1000 |
+//! | `SOFTCUDA_NUMBERS` | `0` | `1`: kernels compute, as far as it is known what |
 //! | `SOFTCUDA_QUEUE` | `1024` | what a stream holds before a call waits |
 //! | `SOFTCUDA_OOM_AT` | | which allocations by `cuMemAlloc*` fail, counted from when this was set: `5`, `5,7` or `5+` |
 //! | `SOFTCUDA_FAULT_AT` | | at which launches the device fails, in the same way |
@@ -87,5 +90,6 @@
 
 mod api;
 mod model;
+mod native;
 mod settings;
 mod status;

@@ -8,7 +8,7 @@ use std::io::Write;
 use crate::status::Status;
 
 /// The names, all of which begin with `SOFTCUDA_`. The crate's documentation says what each means.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "DEVICES",
     "NAME",
     "DRIVER",
@@ -19,6 +19,7 @@ const NAMES: [&str; 15] = [
     "CAP",
     "KERNELS",
     "COPY_GBPS",
+    "NUMBERS",
     "QUEUE",
     "OOM_AT",
     "FAULT_AT",
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     /// Whether a pool's greatest size is kept to.
     pub(crate) cap: bool,
     pub(crate) kernels: Durations,
+    /// Whether kernels compute something, as far as it is known what.
+    pub(crate) numbers: bool,
     /// Bytes that a copy over the bus moves in a virtual nanosecond.
     pub(crate) copy_gbps: u64,
     /// How much a stream takes before the call that adds to it waits.
@@ -70,6 +73,7 @@ impl Default for Settings {
             pools: true,
             cap: true,
             kernels: Durations::default(),
+            numbers: false,
             copy_gbps: 16,
             queue: 1024,
             oom_at: Ordinals::default(),
@@ -124,6 +128,7 @@ impl Settings {
             "CAP" => self.cap = switch(value, "ignored", "enforced").ok_or_else(wrong)?,
             "KERNELS" => self.kernels.add(value).ok_or_else(wrong)?,
             "COPY_GBPS" => self.copy_gbps = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?,
+            "NUMBERS" => self.numbers = switch(value, "0", "1").ok_or_else(wrong)?,
             "QUEUE" => self.queue = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?,
             "OOM_AT" => self.oom_at = Ordinals::parse(value).ok_or_else(wrong)?,
             "FAULT_AT" => self.fault_at = Ordinals::parse(value).ok_or_else(wrong)?,

@@ -1,4 +1,4 @@
-//! cuBLAS, as far as candle calls it: each call is a kernel of the function's name. It computes nothing.
+//! cuBLAS, as far as candle calls it: each call is a kernel of the function's name.
 
 #![allow(clippy::too_many_arguments, reason = "the library's own signatures")]
 
@@ -8,6 +8,8 @@ use super::{DEFAULT_STREAM, gpu};
 use crate::model::Gpu;
 use crate::model::library::Library;
 use crate::model::memory::PLAIN;
+use crate::native::Element;
+use crate::native::product::{Matrix, Product};
 use crate::status::Status;
 
 /// What a handle takes of the device for itself, in bytes.
@@ -58,66 +60,129 @@ extern "C" fn cublasSetStream_v2(handle: usize, on: usize) -> Answer {
 }
 
 /// A product as a kernel: what it reads and writes must be there, as far as can be told from where that begins.
-fn product(handle: usize, name: &str, places: [*const c_void; 3]) -> Answer {
-    fn submit(gpu: &mut Gpu, handle: usize, name: &str, places: [*const c_void; 3]) -> Result<(), Status> {
+fn submit(handle: usize, name: &str, product: Product) -> Answer {
+    fn submit(gpu: &mut Gpu, handle: usize, name: &str, product: Product) -> Result<(), Status> {
         let on = gpu.libraries.get(handle).ok_or(Status::NOT_INITIALIZED)?.stream;
-        gpu.launch(on, name, &places.map(|place| place as u64)).map(|_| ())
+        // SAFETY: The driver sees to it that memory that is used stays, and runs one kernel at a time.
+        let effect = gpu.settings.numbers.then(|| unsafe { product.effect() }).flatten();
+        gpu.launch(on, name, &product.matrices.map(|matrix| matrix.address), effect).map(|_| ())
     }
-    submit(&mut gpu(), handle, name, places).into()
+    submit(&mut gpu(), handle, name, product).into()
+}
+
+/// # Safety
+/// Both point to a number of the type that goes with the `cublasComputeType_t`.
+unsafe fn factors(compute: i32, alpha: Place, beta: Place) -> [f64; 2] {
+    let kind = match compute {
+        64 | 65 => Element::F16,
+        70 | 71 => Element::F64,
+        _ => Element::F32,
+    };
+    // SAFETY: By this function's own condition.
+    [alpha, beta].map(|factor| unsafe { kind.load(factor as u64) })
+}
+
+fn matrix(address: Place, kind: i32, op: i32, leading: i32, stride: i64) -> Matrix {
+    Matrix { address: address as u64, kind: Element::numbered(kind), transposed: op != 0, leading, stride }
 }
 
 type Place = *const c_void;
 
+/// # Safety
+/// As the library's own.
 #[unsafe(no_mangle)]
-extern "C" fn cublasGemmEx(
+unsafe extern "C" fn cublasGemmEx(
     handle: usize,
-    _op_a: i32,
-    _op_b: i32,
-    _m: i32,
-    _n: i32,
-    _k: i32,
-    _alpha: Place,
+    op_a: i32,
+    op_b: i32,
+    m: i32,
+    n: i32,
+    k: i32,
+    alpha: Place,
     a: Place,
-    _type_a: i32,
-    _lda: i32,
+    type_a: i32,
+    lda: i32,
     b: Place,
-    _type_b: i32,
-    _ldb: i32,
-    _beta: Place,
+    type_b: i32,
+    ldb: i32,
+    beta: Place,
     c: Place,
-    _type_c: i32,
-    _ldc: i32,
-    _compute: i32,
+    type_c: i32,
+    ldc: i32,
+    compute: i32,
     _algorithm: i32,
 ) -> Answer {
-    product(handle, "cublasGemmEx", [a, b, c])
+    // SAFETY: By this function's own condition.
+    let [alpha, beta] = unsafe { factors(compute, alpha, beta) };
+    let matrices = [matrix(a, type_a, op_a, lda, 0), matrix(b, type_b, op_b, ldb, 0), matrix(c, type_c, 0, ldc, 0)];
+    submit(handle, "cublasGemmEx", Product { sizes: [m, n, k], batch: 1, alpha, beta, matrices })
 }
 
+/// # Safety
+/// As the library's own.
 #[unsafe(no_mangle)]
-extern "C" fn cublasGemmStridedBatchedEx(
+unsafe extern "C" fn cublasGemmStridedBatchedEx(
     handle: usize,
-    _op_a: i32,
-    _op_b: i32,
-    _m: i32,
-    _n: i32,
-    _k: i32,
-    _alpha: Place,
+    op_a: i32,
+    op_b: i32,
+    m: i32,
+    n: i32,
+    k: i32,
+    alpha: Place,
     a: Place,
-    _type_a: i32,
-    _lda: i32,
-    _stride_a: i64,
+    type_a: i32,
+    lda: i32,
+    stride_a: i64,
     b: Place,
-    _type_b: i32,
-    _ldb: i32,
-    _stride_b: i64,
-    _beta: Place,
+    type_b: i32,
+    ldb: i32,
+    stride_b: i64,
+    beta: Place,
     c: Place,
-    _type_c: i32,
-    _ldc: i32,
-    _stride_c: i64,
-    _batch: i32,
-    _compute: i32,
+    type_c: i32,
+    ldc: i32,
+    stride_c: i64,
+    batch: i32,
+    compute: i32,
     _algorithm: i32,
 ) -> Answer {
-    product(handle, "cublasGemmStridedBatchedEx", [a, b, c])
+    // SAFETY: By this function's own condition.
+    let [alpha, beta] = unsafe { factors(compute, alpha, beta) };
+    let matrices = [
+        matrix(a, type_a, op_a, lda, stride_a),
+        matrix(b, type_b, op_b, ldb, stride_b),
+        matrix(c, type_c, 0, ldc, stride_c),
+    ];
+    submit(handle, "cublasGemmStridedBatchedEx", Product { sizes: [m, n, k], batch, alpha, beta, matrices })
+}
+
+/// # Safety
+/// As the library's own.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cublasDgemmStridedBatched(
+    handle: usize,
+    op_a: i32,
+    op_b: i32,
+    m: i32,
+    n: i32,
+    k: i32,
+    alpha: Place,
+    a: Place,
+    lda: i32,
+    stride_a: i64,
+    b: Place,
+    ldb: i32,
+    stride_b: i64,
+    beta: Place,
+    c: Place,
+    ldc: i32,
+    stride_c: i64,
+    batch: i32,
+) -> Answer {
+    const F64: i32 = 1;
+    // SAFETY: By this function's own condition; 70 is CUBLAS_COMPUTE_64F.
+    let [alpha, beta] = unsafe { factors(70, alpha, beta) };
+    let matrices =
+        [matrix(a, F64, op_a, lda, stride_a), matrix(b, F64, op_b, ldb, stride_b), matrix(c, F64, 0, ldc, stride_c)];
+    submit(handle, "cublasDgemmStridedBatched", Product { sizes: [m, n, k], batch, alpha, beta, matrices })
 }

@@ -30,6 +30,12 @@ extern "C" fn cuDevicePrimaryCtxRelease_v2(device: i32) -> Status {
     })
 }
 
+/// The primary context is released, not destroyed, and there is no other.
+#[unsafe(no_mangle)]
+extern "C" fn cuCtxDestroy_v2(_context: usize) -> Status {
+    initialised(|_| Err(Status::INVALID_CONTEXT))
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn cuCtxGetCurrent(context: Option<&mut usize>) -> Status {
     initialised(|_| put(context, CURRENT.get()))

@@ -91,14 +91,14 @@ extern "C" fn cuDeviceGetUuid(uuid: Option<&mut [u8; 16]>, device: i32) -> Statu
 extern "C" fn cuDeviceGetAttribute(value: Option<&mut i32>, attribute: i32, device: i32) -> Status {
     on(device, |gpu| {
         let attribute = match attribute {
-            1 | 2 | 3 => 1024, // threads of a block, in all, x and y
-            4 => 64,           // z
-            5 => i32::MAX,     // blocks of a grid, x
-            6 | 7 => 65_535,   // y and z
-            8 => 48 << 10,     // shared memory of a block
-            10 => 32,          // threads of a warp
-            16 => 108,         // multiprocessors
-            39 => 2048,        // threads of a multiprocessor
+            1..=3 => 1024,   // threads of a block, in all, x and y
+            4 => 64,         // z
+            5 => i32::MAX,   // blocks of a grid, x
+            6 | 7 => 65_535, // y and z
+            8 => 48 << 10,   // shared memory of a block
+            10 => 32,        // threads of a warp
+            16 => 108,       // multiprocessors
+            39 => 2048,      // threads of a multiprocessor
             75 => gpu.settings.compute / 10,
             76 => gpu.settings.compute % 10,
             78 => 1,         // stream priorities

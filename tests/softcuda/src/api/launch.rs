@@ -1,11 +1,15 @@
 //! `cuModule*`, `cuFunc*`, `cuLaunchKernel`.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use super::{DEFAULT_STREAM, gpu, put, stream, within};
-use crate::model::launch::{Module, kernels};
+use crate::model::Gpu;
+use crate::model::launch::{Argument, Module, kernels};
 use crate::model::memory::PLAIN;
+use crate::native::Call;
 use crate::status::Status;
 
 /// What a module takes of the device, in bytes.
@@ -22,10 +26,28 @@ unsafe extern "C" fn cuModuleLoadData(module: Option<&mut usize>, image: *const 
             return Err(Status::INVALID_VALUE);
         }
         // SAFETY: By this function's own condition.
-        let kernels = kernels(&unsafe { CStr::from_ptr(image) }.to_string_lossy())?;
-        let code = gpu.take(MODULE_BYTES, PLAIN, None)?;
-        put(module, gpu.modules.insert(Module { code, kernels, functions: BTreeMap::new() }))
+        load(gpu, module, &unsafe { CStr::from_ptr(image) }.to_string_lossy())
     })
+}
+
+/// # Safety
+/// `path` is a string that ends with a zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuModuleLoad(module: Option<&mut usize>, path: *const c_char) -> Status {
+    within(|gpu| {
+        if path.is_null() {
+            return Err(Status::INVALID_VALUE);
+        }
+        // SAFETY: By this function's own condition.
+        let path = OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes());
+        load(gpu, module, &fs::read_to_string(path).map_err(|_| Status::FILE_NOT_FOUND)?)
+    })
+}
+
+fn load(gpu: &mut Gpu, module: Option<&mut usize>, ptx: &str) -> Result<(), Status> {
+    let kernels = kernels(ptx)?;
+    let code = gpu.take(MODULE_BYTES, PLAIN, None)?;
+    put(module, gpu.modules.insert(Module { code, kernels, functions: BTreeMap::new() }))
 }
 
 #[unsafe(no_mangle)]
@@ -91,7 +113,7 @@ unsafe extern "C" fn cuLaunchKernel(
     block_z: u32,
     _shared_bytes: u32,
     on: usize,
-    arguments: *const *const u64,
+    arguments: *const *const u8,
     extra: *const c_void,
 ) -> Status {
     within(|gpu| {
@@ -103,13 +125,21 @@ unsafe extern "C" fn cuLaunchKernel(
         if !grid || !threads.is_some_and(|threads| (1..=1024).contains(&threads)) || block_z > 64 {
             return Err(Status::INVALID_VALUE);
         }
-        if !extra.is_null() || (arguments.is_null() && !kernel.pointers.is_empty()) {
+        if !extra.is_null() || (arguments.is_null() && !kernel.arguments.is_empty()) {
             return Err(Status::INVALID_VALUE);
         }
-        let pointers = kernel.pointers.iter().enumerate().filter(|(_, pointer)| **pointer);
-        // SAFETY: By this function's own condition; this argument is an address.
-        let addresses: Vec<u64> = pointers.map(|(at, _)| unsafe { **arguments.add(at) }).collect();
-        gpu.launch(on, &kernel.name, &addresses).map(|_| ())
+        let bits = |(at, argument): (usize, &Argument)| {
+            let mut bits = [0; 8];
+            // SAFETY: By this function's own condition, and an argument is as long as its kernel says.
+            unsafe { (*arguments.add(at)).copy_to_nonoverlapping(bits.as_mut_ptr(), argument.bytes()) };
+            u64::from_le_bytes(bits)
+        };
+        let bits: Vec<u64> = kernel.arguments.iter().enumerate().map(bits).collect();
+        let pointers = kernel.arguments.iter().zip(&bits).filter(|(argument, _)| **argument == Argument::Pointer);
+        let addresses: Vec<u64> = pointers.map(|(_, address)| *address).collect();
+        // SAFETY: A kernel of candle's, by its name; the driver sees to it that memory that is used stays, and runs one at a time.
+        let effect = gpu.settings.numbers.then(|| unsafe { Call::new(bits, grid_x) }.effect(&kernel.name)).flatten();
+        gpu.launch(on, &kernel.name, &addresses, effect).map(|_| ())
     })
 }
 
@@ -123,7 +153,7 @@ unsafe extern "C" fn softcuda_launch(name: *const c_char, on: usize) {
     // SAFETY: By this function's own condition.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let mut gpu = gpu();
-    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, &[]));
+    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, &[], None));
     if let Err(status) = launched {
         gpu.failed.get_or_insert(status);
     }

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::slice;
 use std::sync::{Mutex, PoisonError};
 
-use super::{DEFAULT_STREAM, put, stream, wait, within};
+use super::{CONTEXT, DEFAULT_STREAM, put, stream, wait, within};
 use crate::model::engine::{Effect, Op, Work};
 use crate::model::memory::PLAIN;
 use crate::model::{Gpu, Mark, StreamId, region};
@@ -76,9 +76,10 @@ unsafe fn to_device(gpu: &mut Gpu, on: StreamId, to: u64, from: *const c_void, b
     let held = staged.as_ref().map_or(0, |bytes| bytes.len() as u64);
     let effect = move || {
         let host = host;
-        let from = staged.as_ref().map_or(host.0.cast_const(), |bytes| bytes.as_ptr());
+        let from = staged.as_ref().map_or(host.0.cast_const(), Vec::as_ptr);
         // SAFETY: `from` as above; the engine has made sure that `to` is mapped.
         unsafe { std::ptr::copy(from, to as *mut u8, bytes) };
+        Ok(())
     };
     moves(gpu, on, ("copy", "htod"), vec![(to, bytes as u64)], held, Box::new(effect))
 }
@@ -91,24 +92,31 @@ unsafe fn to_host(gpu: &mut Gpu, on: StreamId, to: *mut c_void, from: u64, bytes
         let host = host;
         // SAFETY: The caller has room there; the engine has made sure that `from` is mapped.
         unsafe { std::ptr::copy(from as *const u8, host.0, bytes) };
+        Ok(())
     };
     moves(gpu, on, ("copy", "dtoh"), vec![(from, bytes as u64)], 0, Box::new(effect))
 }
 
 fn within_device(gpu: &mut Gpu, on: StreamId, to: u64, from: u64, bytes: usize) -> Result<Mark, Status> {
-    // SAFETY: The engine has made sure that both are mapped.
-    let effect = move || unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
+    let effect = move || {
+        // SAFETY: The engine has made sure that both are mapped.
+        unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    };
     moves(gpu, on, ("copy", "dtod"), vec![(to, bytes as u64), (from, bytes as u64)], 0, Box::new(effect))
 }
 
 fn set(gpu: &mut Gpu, on: StreamId, to: u64, value: u8, bytes: usize) -> Result<Mark, Status> {
-    // SAFETY: The engine has made sure that it is mapped, and nothing else is at work on the device.
-    let effect = move || unsafe {
-        if value == 0 {
-            region::zero(to, bytes);
-        } else {
-            (to as *mut u8).write_bytes(value, bytes);
+    let effect = move || {
+        // SAFETY: The engine has made sure that it is mapped, and nothing else is at work on the device.
+        unsafe {
+            if value == 0 {
+                region::zero(to, bytes);
+            } else {
+                (to as *mut u8).write_bytes(value, bytes);
+            }
         }
+        Ok(())
     };
     moves(gpu, on, ("set", "d8"), vec![(to, bytes as u64)], 0, Box::new(effect))
 }
@@ -239,6 +247,15 @@ extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, on: usize) 
         let on = stream(gpu, on)?;
         within_device(gpu, on, to, from, bytes).map(|_| ())
     })
+}
+
+/// From one context to another, and there is only one.
+#[unsafe(no_mangle)]
+extern "C" fn cuMemcpyPeerAsync(to: u64, there: usize, from: u64, here: usize, bytes: usize, on: usize) -> Status {
+    if [there, here] != [CONTEXT; 2] {
+        return Status::INVALID_CONTEXT;
+    }
+    cuMemcpyDtoDAsync_v2(to, from, bytes, on)
 }
 
 #[unsafe(no_mangle)]

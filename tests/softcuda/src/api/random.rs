@@ -106,6 +106,7 @@ fn fill<T: 'static>(
                 // SAFETY: The engine has made sure that all of them are mapped; nothing else is at work on the device.
                 unsafe { first.add(n).write(draw(&mut numbers)) };
             }
+            Ok(())
         };
         let work = Work { bytes, ranges: vec![(place, bytes)], effect: Some(Box::new(effect)), ..Work::default() };
         gpu.launch_work(on, name, work).map(|_| ())

@@ -12,8 +12,8 @@ use crate::status::Status;
 /// How much the driver holds of what is to be copied to the device.
 const STAGED_BYTES: u64 = 64 << 20;
 
-/// What an operation does to memory, at its end.
-pub(crate) type Effect = Box<dyn FnOnce() + Send>;
+/// What an operation does to memory, at its end. An error is a fault of the device.
+pub(crate) type Effect = Box<dyn FnOnce() -> Result<(), Status> + Send>;
 
 /// What a stream is asked to do.
 pub(crate) enum Op {
@@ -161,7 +161,7 @@ impl Gpu {
         } else if !ranges.iter().all(|(address, bytes)| self.memory.mapped(*address, *bytes)) {
             self.failed = Some(Status::ILLEGAL_ADDRESS);
         } else if let Some(effect) = effect {
-            effect();
+            self.failed = effect().err();
         }
         self.trace.push(Entry { submitted: queued.at, begin: begun, end: ends, stream, priority, kind, name, bytes });
         self.over(mark);

@@ -21,7 +21,7 @@ fn device(settings: &[(&str, &str)]) -> (Gpu, [StreamId; 3]) {
 }
 
 fn kernel(gpu: &mut Gpu, stream: StreamId, name: &str) -> Mark {
-    gpu.launch(stream, name, &[]).unwrap()
+    gpu.launch(stream, name, &[], None).unwrap()
 }
 
 fn finish(gpu: &mut Gpu) {
@@ -180,7 +180,7 @@ fn a_cap_can_be_ignored_and_others_take_room() {
 #[test]
 fn a_free_or_a_use_that_is_out_of_order_is_a_fault_of_the_device() {
     type Wrong = fn(&mut Gpu, [StreamId; 3]) -> Result<(), Status>;
-    let use_it = |gpu: &mut Gpu, stream, address| gpu.launch(stream, "k", &[0, address]);
+    let use_it = |gpu: &mut Gpu, stream, address| gpu.launch(stream, "k", &[0, address], None);
     let cases: [(&str, Wrong); 3] = [
         ("pending-on-stream-2", |gpu, [a, b, _]| {
             let address = gpu.allocate(64, DEFAULT, Some(a))?;
@@ -258,7 +258,7 @@ fn after_a_fault_nothing_works_and_nothing_runs() {
     assert_eq!(gpu.failed, None);
     finish(&mut gpu);
     assert_eq!((gpu.failed, ran(&gpu).len()), (Some(Status::ASSERT), 3));
-    assert_eq!(gpu.launch(a, "good", &[]), Err(Status::ASSERT));
+    assert_eq!(gpu.launch(a, "good", &[], None), Err(Status::ASSERT));
     assert_eq!((gpu.free(address, a), gpu.allocate(64, PLAIN, None)), (Err(Status::ASSERT), Err(Status::ASSERT)));
 }
 
@@ -275,7 +275,10 @@ fn what_work_does_to_memory_it_does_at_its_end_and_only_to_memory_that_is_there(
     let done = Arc::new(AtomicU64::new(0));
     let work = |ranges| {
         let done = Arc::clone(&done);
-        let effect = move || done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let effect = move || {
+            done.store(done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Ok(())
+        };
         let (kind, name, fault) = ("copy", "htod".to_owned(), None);
         Op::Work(Work { kind, name, bytes: 4, ns: 5, ranges, effect: Some(Box::new(effect)), staged: 40 << 20, fault })
     };
@@ -319,5 +322,5 @@ fn the_end_of_the_context_is_the_end_of_all_that_is_in_it() {
         (gpu.recorded(event), gpu.free(address, LEGACY)),
         (Err(Status::INVALID_HANDLE), Err(Status::INVALID_VALUE))
     );
-    assert!(gpu.launch(a, "k", &[]).is_err() && gpu.idle());
+    assert!(gpu.launch(a, "k", &[], None).is_err() && gpu.idle());
 }
