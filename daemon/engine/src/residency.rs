@@ -88,7 +88,8 @@ impl Residency {
         };
         // Whatever happens, also a panic, the slot must not say Loading for ever.
         let mut claim = Claim { residency: self, place: &place, slot: Slot::Absent };
-        let model = at.load(&account, known.info.declared.weights_bytes, || load(known, at))?;
+        let model =
+            at.load(&account, known.info.declared.weights_bytes, || load(known, at).map_err(|e| at.explain(e)))?;
         // Every lane that has its own will take as much: what the class is told to keep for the model is all of it.
         let bytes = account.live() * at.sharing.copies;
         let resident = Arc::new(Resident { model, account });

@@ -89,7 +89,8 @@ fn conclude(made: Result<Product, Stopped>, at: &LaneYield<'_>) -> Result<Produc
 fn of_device(error: &candle_core::Error, at: &LaneYield<'_>) -> Ended {
     match at.stream.diagnose(error) {
         Diagnosis::OutOfMemory(bytes) => Ended::Failed(at.refused(bytes).into()),
-        Diagnosis::Lost => Ended::Lost(error.to_string()),
+        // Not what may be around it, such as where it came from.
+        Diagnosis::Lost => Ended::Lost(error.to_string().lines().next().unwrap_or_default().to_owned()),
         Diagnosis::Well => Ended::Failed(Failure::engine(format!("device: {error}"))),
     }
 }

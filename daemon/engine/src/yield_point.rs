@@ -18,6 +18,7 @@ use crate::faults::{self, Fault, Kind};
 use crate::lease::Lease;
 use crate::partition::Partition;
 use crate::pulse::{Phase, Pulse};
+use crate::stage::Stopped;
 
 /// What a squeezed stage may take beyond what it holds: less than any tensor of its next block.
 const SQUEEZE_MARGIN_BYTES: u64 = 4096;
@@ -139,6 +140,22 @@ impl<'a> LaneYield<'a> {
         }
         self.lease.forget_since(peak_bytes);
         Ok(None)
+    }
+
+    /// How a stage ends that met an error where it is now: of memory that ran out, what it was for is known only here.
+    pub(crate) fn explain(&self, error: Error) -> Stopped {
+        match error {
+            Error::Device(e) => match self.stream.diagnose(&e) {
+                Diagnosis::OutOfMemory(bytes) => Stopped::Failed(self.refused(bytes).into()),
+                Diagnosis::Lost | Diagnosis::Well => Stopped::Device(e),
+            },
+            error @ (Error::Interrupted(_)
+            | Error::Missing { .. }
+            | Error::Config { .. }
+            | Error::Weights { .. }
+            | Error::Tokenizer { .. }
+            | Error::Input(_)) => error.into(),
+        }
     }
 
     /// What the stage's memory was asked for when the device refused `bytes`.

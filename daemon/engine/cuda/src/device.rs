@@ -66,8 +66,11 @@ impl device::Device for Cuda {
         for (class, pool) in pools.iter().enumerate() {
             let own = lanes.iter().zip(&made).filter(|(lane, _)| lane.class_index == class);
             let streams: Vec<_> = own.map(|(_, (_, stream))| Arc::clone(stream)).collect();
-            settle(&partitions[class].name, pool, &streams, spec.reserve)?;
+            let first = streams.first().map(Arc::clone);
             pool.belongs_to(streams);
+            if let Some(stream) = first {
+                settle(&partitions[class].name, pool, &stream, spec.reserve)?;
+            }
         }
         let mut streams: Vec<Arc<dyn device::Stream>> = Vec::with_capacity(lanes.len());
         for (lane, (device, stream)) in lanes.iter().zip(made) {
@@ -131,8 +134,9 @@ fn stream(
 }
 
 /// Sees whether a class's cap is kept, and takes its memory if it is to have it from the start.
-fn settle(class: &str, pool: &Pool, streams: &[Arc<CudaStream>], reserve: bool) -> Result<(), String> {
-    let Some(stream) = streams.first() else { return Ok(()) };
+fn settle(class: &str, pool: &Pool, stream: &CudaStream, reserve: bool) -> Result<(), String> {
+    // What was tried out on its lanes is in the way of one piece as large as the cap.
+    pool.empty(0).map_err(|e| format!("class {class}'s memory cannot be emptied: {}", sentence(e)))?;
     check::cap_is_kept(class, pool, stream)?;
     if reserve { check::reserve(class, pool, stream) } else { Ok(()) }
 }

@@ -145,13 +145,18 @@ impl Pool {
         })
     }
 
-    fn try_flush(&self) -> Result<(), DriverError> {
+    /// Gives back all that is not in use but for so many bytes.
+    pub(crate) fn empty(&self, keep_bytes: u64) -> Result<(), DriverError> {
         self.context.bind_to_thread()?;
         // What was freed belongs to the pool only when the device has got there.
         for stream in self.streams.get().into_iter().flatten() {
             stream.synchronize()?;
         }
-        self.raw.trim(if self.reserve { self.cap_bytes } else { 0 })?;
+        self.raw.trim(keep_bytes)
+    }
+
+    fn try_flush(&self) -> Result<(), DriverError> {
+        self.empty(if self.reserve { self.cap_bytes } else { 0 })?;
         let Figures { used, used_high, reserved, reserved_high } = self.figures()?;
         let (class, most) = (&self.name, Bytes(used_high));
         tracing::debug!("class {class} has {} of {} in use, {most} at most", Bytes(used), Bytes(reserved));
