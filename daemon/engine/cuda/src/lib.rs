@@ -4,8 +4,8 @@
 //! does not. Each class has a memory pool with a hard cap, from which every allocation on the streams of its lanes comes.
 //!
 //! candle knows neither: it makes streams of one priority and takes memory from the device's one pool. So this crate defines
-//! a few functions of CUDA itself ([`interpose`]), which the linker prefers to the driver's: each looks up what is to be done
-//! for the stream at hand ([`route`]) and calls the driver's own. candle stays as it is published.
+//! a few functions of CUDA itself (`interpose`), which the linker prefers to the driver's: each looks up what is to be done
+//! for the stream at hand (`route`) and calls the driver's own. candle stays as it is published.
 //!
 //! | module | what |
 //! | --- | --- |
