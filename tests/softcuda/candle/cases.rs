@@ -3,6 +3,7 @@
 use candle_core::cuda::CudaError;
 use candle_core::cuda::cudarc::driver::result;
 use candle_core::cuda::cudarc::driver::sys::{self, CUmemPool_attribute_enum as Attribute, CUresult};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{CudaDevice, DType, Device, Error, Module, Result, Tensor, backend::BackendDevice};
 use candle_nn::VarBuilder;
 
@@ -15,6 +16,7 @@ use crate::soft::{self, Ran};
 pub(crate) const CASES: &[Case] = &[
     ("copies move bytes and operations launch their kernels", &[], operations),
     ("a model's layers run", &[], layers),
+    ("what candle compiles ahead is launched", &[], quantised),
     ("numbers are those of the CPU", &[("SOFTCUDA_NUMBERS", "1")], numbers::same_as_on_the_cpu),
     ("an index that is too high is a fault", &[("SOFTCUDA_NUMBERS", "1")], numbers::bad_index),
     ("a light operation overtakes queued heavy ones", &[("SOFTCUDA_KERNELS", "*=1000000")], priorities),
@@ -106,6 +108,20 @@ fn layers() {
     for name in ["im2col_f32", "upsample_nearest2d_f32", "is_u32_f32", "rmsnorm_f32", "ugelu_f32", "softmax_f32"] {
         assert!(kernels(&trace).contains(&name), "{name}: {:?}", kernels(&trace));
     }
+}
+
+/// Candle's launchers for quantised weights are not in its modules but linked, and the stand-in compiler makes them anew.
+fn quantised() {
+    let device = Device::new_cuda_with_stream(0).unwrap();
+    let weights = Tensor::zeros((64, 256), DType::F32, &Device::Cpu).unwrap();
+    let weights = QTensor::quantize_onto(&weights, GgmlDType::Q4_0, &device).unwrap();
+    let row = Tensor::zeros((1, 256), DType::F32, &device).unwrap();
+    let product = QMatMul::from_qtensor(weights).unwrap().forward(&row).unwrap();
+    assert_eq!(product.dims(), [1, 64]);
+    finish(&device);
+    let trace = soft::trace();
+    assert!(kernels(&trace).iter().any(|name| name.starts_with("launch_mm")), "{:?}", kernels(&trace));
+    assert!(trace.iter().all(|ran| ran.stream == number(&device)), "{trace:?}");
 }
 
 fn priorities() {
