@@ -1,5 +1,6 @@
 //! gpuschedd, the daemon. `ARCHITECTURE.md` beside this crate's manifest is the map.
 
+pub mod backend;
 pub mod blobs;
 pub mod clock;
 pub mod config;

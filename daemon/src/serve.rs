@@ -15,9 +15,10 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::backend::{Backend, NoGpu};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::confine::{self, confine};
 use crate::disk::Disk;
 use crate::driver::{Channels, Driver, DriverError, Service};
@@ -56,6 +57,12 @@ pub enum ServeError {
     /// Classes and routes do not fit together.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The configuration does not fit what there is to compute on.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no GPU.
+    #[error(transparent)]
+    Gpu(#[from] NoGpu),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -81,6 +88,8 @@ pub enum ServeError {
 
 /// What is there before the front is confined.
 struct Begun {
+    /// As it is on what there is to compute on.
+    config: Config,
     endpoint: Endpoint,
     /// Where metrics are asked for.
     metrics: Vec<page::Listener>,
@@ -123,7 +132,7 @@ pub fn serve(config: &Config, log: &Log, reread: Reread, inherited: Inherited) -
         tracing::warn!("the daemon is not confined as it should be: {missing}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(run(config, begun, log));
+    let served = runtime.block_on(run(begun, log));
     // A reader stuck on a client's file must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -150,6 +159,10 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
     let disk = Disk::open(&config.state_dir, &config.storage, None).map_err(state)?;
     let blobs = Arc::new(Blobs::open(Arc::new(disk)).map_err(state)?);
     let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
+    // Not before: an engine that is still there has memory of its own on the device.
+    let backend = Backend::choose(config)?;
+    let config = backend.apply(config);
+    config.check()?;
     let (event, events) = mpsc::channel::<News>(QUEUE);
     // The engine waits here when the driver is behind.
     let news: Listener = Arc::new(move |news| drop(event.blocking_send(news)));
@@ -158,16 +171,30 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
         partitions: config.partitions(),
         models: config.models.clone(),
         faults: config.faults.faults(),
+        device: config.engine.cuda.spec(),
     };
-    let (engine, models) = Form::start(setup, &config.engine, device, news)?;
+    let (engine, models) = Form::start(setup, &config.engine, backend, device, news)?;
     let reread = Rereading::start(reread)?;
     let watchdog = inherited.watchdog;
-    Ok(Begun { endpoint, metrics, metrics_socket, watchdog, reread, blobs, models, events, engine, _lock: lock })
+    Ok(Begun {
+        config,
+        endpoint,
+        metrics,
+        metrics_socket,
+        watchdog,
+        reread,
+        blobs,
+        models,
+        events,
+        engine,
+        _lock: lock,
+    })
 }
 
-async fn run(config: &Config, begun: Begun, log: &Log) -> Result<(), ServeError> {
+async fn run(begun: Begun, log: &Log) -> Result<(), ServeError> {
     // What comes first here goes last.
     let Begun { _lock, engine, events, endpoint, metrics: asked_for_metrics, metrics_socket, .. } = begun;
+    let config = begun.config;
     let (watchdog, reread, blobs, models) = (begun.watchdog, begun.reread, begun.blobs, begun.models);
     say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
     let (reply, replies) = mpsc::channel(QUEUE);

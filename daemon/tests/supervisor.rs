@@ -12,7 +12,7 @@ use std::time::Duration;
 use gpusched_core::{Blame, LaneId};
 use gpusched_daemon::config::EngineConfig;
 use gpusched_daemon::supervisor::{Listener, News, Supervisor, SupervisorError, take_device};
-use gpusched_engine::{Command, Event, Faults, LaneSpec, PartitionSpec, Product, Setup, Stage};
+use gpusched_engine::{Command, DeviceSpec, Event, Faults, GateKind, LaneSpec, PartitionSpec, Product, Setup, Stage};
 use gpusched_shared::{FailureKind, ImageSpec, JobId, JobSpec, Size, Task, VqaSpec};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -29,12 +29,17 @@ fn weights() -> PathBuf {
 fn setup(faults: Faults) -> Setup {
     let lane =
         |class: &str, class_index| LaneSpec { class: class.to_owned(), class_index, index: 0, threads: 1, nice: 3 };
-    let partition = |name: &str| PartitionSpec { name: name.to_owned(), cap_bytes: 1 << 40, gate: name == "heavy" };
+    let partition = |name: &str| PartitionSpec {
+        name: name.to_owned(),
+        cap_bytes: 1 << 40,
+        gate: if name == "heavy" { GateKind::Block } else { GateKind::None },
+    };
     Setup {
         lanes: vec![lane("heavy", 0), lane("light", 1)],
         partitions: vec![partition("heavy"), partition("light")],
         models: vec![weights()],
         faults,
+        device: DeviceSpec::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use candle_core::DType;
 use serde::Deserialize;
 
 use crate::{
@@ -42,6 +43,21 @@ pub struct Entry {
     pub kind: Kind,
     /// Size of its weight files on disk.
     pub bytes: u64,
+}
+
+impl Entry {
+    /// The type in which most of its weights are stored; of a pipeline, those of its transformer. Reads files' headers only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] and [`Error::Weights`] for unusable files.
+    pub fn stored_type(&self) -> Result<DType> {
+        let dir = match self.kind {
+            Kind::Flux2Klein => self.path.join("transformer"),
+            Kind::ViltVqa => self.path.clone(),
+        };
+        WeightFiles::find(&dir)?.stored_type()
+    }
 }
 
 /// The models directly below `dirs`, sorted by name.

@@ -98,6 +98,28 @@ impl WeightFiles {
         Ok(parameters)
     }
 
+    /// The type in which most numbers are stored; `F32` if there are none. Reads the files' headers only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] and [`Error::Weights`] for unusable files.
+    pub fn stored_type(&self) -> Result<DType> {
+        let mut bytes: Vec<(DType, usize)> = Vec::new();
+        for path in &self.paths {
+            let (_, header) = Header::open(path)?;
+            for (_, info) in header.metadata.tensors() {
+                let Some(stored) = float_type(info.dtype) else { continue };
+                let (start, end) = info.data_offsets;
+                let size = end.saturating_sub(start) / stored.size_in_bytes();
+                match bytes.iter_mut().find(|(known, _)| *known == stored) {
+                    Some((_, sum)) => *sum = sum.saturating_add(size),
+                    None => bytes.push((stored, size)),
+                }
+            }
+        }
+        Ok(bytes.into_iter().max_by_key(|(_, numbers)| *numbers).map_or(DType::F32, |(stored, _)| stored))
+    }
+
     /// Reads all tensors for whose names `keep` holds, as `dtype` on `device`.
     ///
     /// Tensors are read one at a time, so that beside the weights themselves no more than the largest of them is held
@@ -126,9 +148,12 @@ impl WeightFiles {
     ///
     /// # Errors
     ///
-    /// [`Error::Weights`] for any error in `built`.
+    /// [`Error::Device`] where the device failed, [`Error::Weights`] for any other error in `built`.
     pub fn check<T>(&self, built: candle_core::Result<T>) -> Result<T> {
         built.map_err(|e| {
+            if of_device(&e) {
+                return Error::Device(e);
+            }
             let reason = if let candle_core::Error::WithBacktrace { inner, .. } = e { *inner } else { e };
             Error::weights(&self.dir, reason.to_string())
         })
@@ -163,6 +188,18 @@ impl<'a> Progress<'a> {
 
     fn file_done(&self) {
         self.done.set(self.done.get() + 1);
+    }
+}
+
+/// Whether an error is a device's, whatever has been said around it.
+fn of_device(error: &candle_core::Error) -> bool {
+    use candle_core::Error as E;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these have another error in them")]
+    match error {
+        E::Cuda(_) => true,
+        E::Context { inner, .. } | E::WithPath { inner, .. } | E::WithBacktrace { inner, .. } => of_device(inner),
+        E::WrappedContext { wrapped, .. } => wrapped.downcast_ref().is_some_and(of_device),
+        _ => false,
     }
 }
 

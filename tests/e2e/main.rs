@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod cuda;
 mod doctor;
 mod flood;
 mod harness;

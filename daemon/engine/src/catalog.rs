@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use candle_core::DType;
 use gpusched_models::flux2::{self, Defaults};
 use gpusched_models::{Entry, Error, Footprint, Kind, vilt};
 use gpusched_shared::{Declared, FailureKind, ModelInfo, Size, TaskKind};
 
+use crate::device::Device;
 use crate::event::Failure;
 
 /// Steps and guidance, in thousandths, where none are asked for, of models distilled to few steps without guidance.
@@ -14,23 +16,33 @@ const DISTILLED: (u32, u32) = (4, 1000);
 /// And of others.
 const UNDISTILLED: (u32, u32) = (20, 3000);
 
-/// Bytes of a number while computing: [`load`](crate::residency) asks for `f32`.
-const NUMBER: u64 = 4;
-
 /// The models of some directories.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    models: BTreeMap<String, (Entry, ModelInfo)>,
+    models: BTreeMap<String, Known>,
+}
+
+/// A model, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) entry: Entry,
+    pub(crate) info: ModelInfo,
+    /// In what it is computed.
+    pub(crate) dtype: DType,
 }
 
 impl Catalog {
-    /// Looks into `directories`; of two models of one name the first counts.
-    pub(crate) fn scan(directories: &[PathBuf]) -> Result<Self, Error> {
+    /// Looks into `directories` for models to be computed on a device; of two models of one name the first counts.
+    pub(crate) fn scan(directories: &[PathBuf], device: &dyn Device) -> Result<Self, Error> {
         let mut models = BTreeMap::new();
         for entry in gpusched_models::scan(directories)? {
-            match info(&entry, NUMBER) {
-                Ok(info) => {
-                    models.insert(entry.name.clone(), (entry, info));
+            let known = entry.stored_type().and_then(|stored| {
+                let dtype = device.compute_type(stored);
+                info(&entry, dtype.size_in_bytes() as u64).map(|info| (info, dtype))
+            });
+            match known {
+                Ok((info, dtype)) => {
+                    models.insert(entry.name.clone(), Known { entry, info, dtype });
                 }
                 // One model that cannot be read must not take the others away.
                 Err(e) => tracing::warn!(model = entry.name, "left out of the catalog: {e}"),
@@ -40,10 +52,10 @@ impl Catalog {
     }
 
     pub(crate) fn models(&self) -> Vec<ModelInfo> {
-        self.models.values().map(|(_, info)| info.clone()).collect()
+        self.models.values().map(|known| known.info.clone()).collect()
     }
 
-    pub(crate) fn find(&self, name: &str) -> Result<&(Entry, ModelInfo), Failure> {
+    pub(crate) fn find(&self, name: &str) -> Result<&Known, Failure> {
         let none = || Failure { kind: FailureKind::Model, message: format!("no model {name} in the catalog") };
         self.models.get(name).ok_or_else(none)
     }

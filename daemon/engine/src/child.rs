@@ -10,8 +10,10 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Signal as Sent, set_parent_process_death_signal};
 
 use crate::confine::{ConfineError, confine};
+use crate::device::{Cpu, Device};
 use crate::link::{self, SendError, Writer};
 use crate::protocol::{Order, ProtocolError, Report, receive_order, send_report};
+use crate::sandbox::May;
 use crate::{Engine, Setup, Sink, StartError};
 
 /// Why the engine's process ended before the front did. The front has been told, if it could be.
@@ -45,20 +47,34 @@ pub enum ChildError {
 /// # Errors
 /// [`ChildError`], if it could not begin, or what the front says makes no sense.
 pub fn run(link: OwnedFd, confined: impl FnOnce()) -> Result<(), ChildError> {
+    run_on(Arc::new(Cpu), &[], link, confined)
+}
+
+/// The same on a device, which takes these files beside what any engine reads.
+///
+/// # Errors
+/// Likewise.
+pub fn run_on(
+    device: Arc<dyn Device>,
+    files: &[(PathBuf, May)],
+    link: OwnedFd,
+    confined: impl FnOnce(),
+) -> Result<(), ChildError> {
     withstand_signals();
     // Should the front die in between, the link is closed, which is seen below.
     set_parent_process_death_signal(Some(Sent::KILL)).map_err(|e| ChildError::Process(e.into()))?;
     let (mut orders, reports) = link::open(link);
     let reports = Arc::new(reports);
-    let Some((Order::Begin { lanes, partitions, models, faults, heartbeat_ms }, lock)) = receive_order(&mut orders)?
+    let Some((Order::Begin { lanes, partitions, models, faults, device: spec, heartbeat_ms }, lock)) =
+        receive_order(&mut orders)?
     else {
         return Err(ChildError::NoSetup);
     };
     // The device is this process's for as long as it lives. Its lock is given back by the system, once nothing of it is left.
     std::mem::forget(lock);
     let models = models.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect();
-    let setup = Setup { lanes, partitions, models, faults };
-    let engine = match begin(&setup, &reports, confined) {
+    let setup = Setup { lanes, partitions, models, faults, device: spec };
+    let engine = match begin(&device, files, &setup, &reports, confined) {
         Ok(engine) => Arc::new(engine),
         Err(e) => {
             send_report(&reports, Report::Failed(e.to_string()))?;
@@ -81,9 +97,15 @@ pub fn run(link: OwnedFd, confined: impl FnOnce()) -> Result<(), ChildError> {
     }
 }
 
-fn begin(setup: &Setup, reports: &Arc<Writer>, confined: impl FnOnce()) -> Result<Engine, ChildError> {
+fn begin(
+    device: &Arc<dyn Device>,
+    files: &[(PathBuf, May)],
+    setup: &Setup,
+    reports: &Arc<Writer>,
+    confined: impl FnOnce(),
+) -> Result<Engine, ChildError> {
     // Before there are threads: it holds for those that are started afterwards.
-    let missing = confine(&setup.models)?;
+    let missing = confine(&setup.models, files)?;
     confined();
     for missing in missing {
         tracing::warn!("the engine is not confined as it should be: {missing}");
@@ -96,7 +118,7 @@ fn begin(setup: &Setup, reports: &Arc<Writer>, confined: impl FnOnce()) -> Resul
             std::process::exit(0);
         }
     });
-    Ok(Engine::start(setup, &sink)?)
+    Ok(Engine::start_on(device, setup, &sink)?)
 }
 
 /// When the machine goes down, or somebody presses Ctrl-C, everybody is told to end; but the front lets stages finish first.

@@ -112,8 +112,20 @@ pub struct PartitionSpec {
     pub name: String,
     /// The most bytes that its weights and stages may hold together.
     pub cap_bytes: u64,
-    /// Whether it has a gate. The stages of a class without one never park.
-    pub gate: bool,
+    /// Where its work makes way.
+    pub gate: GateKind,
+}
+
+/// Where the work of a class makes way for classes of higher priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub enum GateKind {
+    /// Nowhere: it has no gate, and never parks.
+    #[default]
+    None,
+    /// At yield points.
+    Block,
+    /// At yield points, and on a device that has kernels before each of them.
+    Kernel,
 }
 
 impl fmt::Display for LaneSpec {

@@ -4,6 +4,7 @@
 //! | may | by |
 //! | --- | --- |
 //! | read model directories, and what any process reads of the system | Landlock |
+//! | use its device's files, if it has one other than the CPU | Landlock |
 //! | read and write the descriptors it is given, make memfds up to a size, map memory, start threads, set their niceness | |
 //!
 //! | may not | by |
@@ -39,14 +40,14 @@ pub enum ConfineError {
 }
 
 /// Drops what the calling process has no need of, for the calling thread and those that it starts. Returns what the kernel
-/// could not enforce, for a person; the engine is as good without, only less safe.
+/// could not enforce, for a person; the engine is as good without, only less safe. `device` is what its device takes.
 ///
 /// # Errors
 /// [`ConfineError`] where what any Linux can do fails.
-pub fn confine(models: &[PathBuf]) -> Result<Vec<String>, ConfineError> {
+pub fn confine(models: &[PathBuf], device: &[(PathBuf, May)]) -> Result<Vec<String>, ConfineError> {
     limit(&[(Resource::Core, 0), (Resource::Nofile, MAX_DESCRIPTORS), (Resource::Fsize, MAX_SEALED_BYTES)])
         .map_err(ConfineError::Limits)?;
     let readable = models.iter().flat_map(|directory| reachable(directory, LINKED));
-    let files = readable.map(|path| (path, May::Read)).collect();
+    let files = readable.map(|path| (path, May::Read)).chain(device.iter().cloned()).collect();
     Ok(Sandbox { files, others: Others::None }.enter())
 }

@@ -96,6 +96,11 @@ impl Gate {
         missed
     }
 
+    /// Whether a stage that came to it now would park.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Makes parked stages look whether they were told to stop.
     pub(crate) fn wake(&self) {
         // With the lock, so that none is between its look and its sleep.
@@ -113,7 +118,7 @@ impl Gate {
         stop: &AtomicBool,
         parked: impl FnOnce(Option<Duration>),
     ) -> Option<Duration> {
-        if !self.closed.load(Ordering::Relaxed) {
+        if !self.is_closed() {
             return None;
         }
         let mut state = self.lock();

@@ -13,8 +13,8 @@ use crate::partition::Partition;
 use crate::residency::Resident;
 
 enum Chore {
-    /// Drop a model, if there is one, and then say something.
-    Drop(Option<Arc<Resident>>, Event),
+    /// Drop a model, if it is there, and then say something.
+    Drop(Vec<Arc<Resident>>, Event),
     /// Give free memory back to the system.
     Flush(Arc<Partition>, JobId),
 }
@@ -34,8 +34,8 @@ impl Housekeeper {
         Ok(Self { chores, thread })
     }
 
-    /// Drops a model, if there is one, and then says `event`.
-    pub(crate) fn drop_and_say(&self, dropped: Option<Arc<Resident>>, said: Event) {
+    /// Drops a model, as many lanes as it is on, and then says `event`.
+    pub(crate) fn drop_and_say(&self, dropped: Vec<Arc<Resident>>, said: Event) {
         // Its thread ends only after this object.
         let _ = self.chores.send(Chore::Drop(dropped, said));
     }

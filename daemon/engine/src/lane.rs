@@ -9,19 +9,19 @@ use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use candle_core::{DType, Device, Tensor};
 use gpusched_shared::{JobId, Usage};
 use rayon::ThreadPool;
 
 use crate::account::Account;
 use crate::catalog::Catalog;
 use crate::command::{LaneSpec, Stage};
+use crate::device::{Device, Stream};
 use crate::event::{Event, Failure};
 use crate::faults::Faults;
 use crate::partition::Partition;
 use crate::pulse::{Phase, Pulse};
-use crate::stage::{self, Stopped};
-use crate::yield_point::{LaneYield, Told};
+use crate::stage::{self, Ended};
+use crate::yield_point::{LaneYield, On, Sharing, Told};
 use crate::{Running, Sink, panic};
 
 /// How long a stage waits at most for others to make way before it begins beside them.
@@ -48,6 +48,9 @@ pub(crate) struct Surroundings {
     pub(crate) faults: Arc<Faults>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) sink: Sink,
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) stream: Arc<dyn Stream>,
+    pub(crate) sharing: Sharing,
 }
 
 /// Starts a lane; it ends when its queue's sender is dropped.
@@ -75,7 +78,10 @@ pub(crate) fn start(
     let (queue, work) = sync_channel(1);
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         enlist(&account, nice);
-        warm_up(&pool, &account);
+        let warm = account.charging(None, || surroundings.stream.warm_up(&pool));
+        if let Err(e) = warm {
+            tracing::warn!("no trial computation: {e}");
+        }
         for assignment in work {
             serve(&assignment, &pool, &account, &surroundings);
         }
@@ -93,23 +99,10 @@ fn enlist(account: &Account, nice: i32) {
     }
 }
 
-/// Makes the pool's threads allocate what they keep for good: each packs matrices into a buffer as large as a cache. It is
-/// no stage's, and counted with one it would seem to leak.
-fn warm_up(pool: &ThreadPool, account: &Account) {
-    let product = |_: rayon::BroadcastContext<'_>| {
-        // Tall, so that the left matrix is packed piece by piece.
-        let tall = Tensor::zeros((4096, 8), DType::F32, &Device::Cpu)?;
-        tall.matmul(&tall.narrow(0, 0, 8)?).map(drop)
-    };
-    let warm: candle_core::Result<()> = account.charging(None, || pool.broadcast(product)).into_iter().collect();
-    if let Err(e) = warm {
-        tracing::warn!("no trial product: {e}");
-    }
-}
-
 fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surroundings: &Surroundings) {
     let Assignment { job, attempt, stage, pictures, stop, lease_bytes, flush } = assignment;
-    let Surroundings { partition, partitions, catalog, running, faults, pulse, sink } = surroundings;
+    let Surroundings { partition, partitions, catalog, running, faults, pulse, sink, device, stream, sharing } =
+        surroundings;
     pulse.enter(Phase::Loading);
     let say = |event| account.charging(None, || sink(event));
     say(Event::Started(*job));
@@ -123,19 +116,30 @@ fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surround
     let run = || {
         let fault = faults.draw(*job, *attempt, stage.spec.task.text());
         let told = Told { job: *job, stop, lease_bytes: *lease_bytes, fault };
-        let at = LaneYield::new(told, sink, pulse, (account, partition));
+        let on = On { lane: account, partition, stream: &**stream, sharing: *sharing };
+        let at = LaneYield::new(told, sink, pulse, on);
         // A panic is a bug of ours or of a library: it costs this stage, not the lane.
-        let ended = catch_unwind(AssertUnwindSafe(|| stage::run(stage, pictures, catalog, &at)));
-        (ended, at.usage())
+        let mut ended = Ok(Err(Ended::Interrupted));
+        let mut work = || ended = catch_unwind(AssertUnwindSafe(|| stage::run(stage, pictures, catalog, &at)));
+        let on_device = stream.run(&|| at.pause(), &mut work);
+        (ended, at.usage(), on_device)
     };
     // While the stage is parked the pool's other threads find nothing to do and sleep.
-    let (ended, usage): (_, Usage) = pool.install(run);
+    let (ended, usage, on_device): (_, Usage, _) = pool.install(run);
+    if let Some(time) = on_device {
+        tracing::debug!(JOB_ID = job.0, "{} us on the device", time.as_micros());
+    }
     running.remove(*job);
     pulse.enter(Phase::Idle);
     say(match ended {
         Ok(Ok(product)) => Event::Finished(*job, Ok(product), usage),
-        Ok(Err(Stopped::Failed(failure))) => Event::Finished(*job, Err(failure), usage),
-        Ok(Err(Stopped::Interrupted)) => Event::Interrupted(*job, usage),
+        Ok(Err(Ended::Failed(failure))) => Event::Finished(*job, Err(failure), usage),
+        Ok(Err(Ended::Lost(why))) => {
+            // Nobody is told of the stage where that ends the process: its end is then the process's.
+            device.lost(&why);
+            Event::Finished(*job, Err(Failure::engine(format!("the device is lost: {why}"))), usage)
+        }
+        Ok(Err(Ended::Interrupted)) => Event::Interrupted(*job, usage),
         Err(panic) => Event::Finished(*job, Err(Failure::engine(format!("panic: {}", panic::message(&*panic)))), usage),
     });
 }

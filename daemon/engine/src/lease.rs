@@ -44,6 +44,13 @@ impl<'a> Lease<'a> {
         self.out_of_memory(self.peak.get(), self.used_bytes(recent))
     }
 
+    /// What a stage ends with that the device refused `bytes`; 0 if it is not known how many.
+    pub(crate) fn refused(&self, bytes: u64) -> OutOfMemory {
+        let wanted = self.lane.live() + bytes;
+        let requested_bytes = if self.loading.borrow().is_some() { 0 } else { self.peak_bytes().max(wanted).max(1) };
+        self.out_of_memory(requested_bytes, self.partition.account.live() + bytes)
+    }
+
     /// Runs `work`, which loads a model that was declared to take so many bytes and charges it to `model`.
     pub(crate) fn load<T>(&self, model: &Arc<Account>, declared_bytes: u64, work: impl FnOnce() -> T) -> T {
         self.loading.replace(Some((Arc::clone(model), declared_bytes)));
@@ -105,15 +112,16 @@ impl<'a> Lease<'a> {
 mod tests {
     use super::*;
     use crate::account::{charge, credit, current};
-    use crate::command::PartitionSpec;
+    use crate::command::{GateKind, PartitionSpec};
+    use crate::device::Cpu;
     use crate::event::Failure;
 
     const CAP: u64 = 100;
 
     /// Runs `work` on a thread of a lane in a partition of [`CAP`] bytes.
     fn on_lane(work: impl FnOnce(&Account, &Partition) + Send) {
-        let spec = PartitionSpec { name: "heavy".to_owned(), cap_bytes: CAP, gate: false };
-        let partition = Partition::new(0, &spec).unwrap();
+        let spec = PartitionSpec { name: "heavy".to_owned(), cap_bytes: CAP, gate: GateKind::None };
+        let partition = Partition::new(0, &spec, Arc::new(Cpu)).unwrap();
         let lane = Account::open(Some(&partition.account)).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -224,6 +232,22 @@ mod tests {
             assert_eq!(lease.check(), Ok(()), "beside the weights it keeps its lease");
             lane.charging(Some(&model), || credit(current(), 106));
             credit(current(), 5);
+        });
+    }
+
+    #[test]
+    fn what_a_device_refuses_is_asked_for_beside_what_is_held() {
+        on_lane(|lane, partition| {
+            let model = Arc::new(Account::open(Some(&partition.account)).unwrap());
+            let lease = Lease::new(lane, partition, 90);
+            charge(current(), 20);
+            assert_eq!(Err(lease.refused(70)), out_of_memory(90, 90));
+            take_in_passing(75);
+            assert_eq!(Err(lease.refused(70)), out_of_memory(95, 90), "it needed more before");
+            lease.load(&model, 100, || assert_eq!(Err(lease.refused(90)), out_of_memory(0, 110)));
+            credit(current(), 20);
+            let idle = Lease::new(lane, partition, 90).refused(0);
+            assert_eq!(idle.requested_bytes, 1, "0 would say that the weights do not fit");
         });
     }
 

@@ -9,6 +9,7 @@ mod catalog;
 pub mod child;
 pub mod command;
 pub mod confine;
+pub mod device;
 pub mod event;
 pub mod faults;
 mod gate;
@@ -33,7 +34,8 @@ pub mod survey;
 mod yield_point;
 
 pub use allocator::Allocator;
-pub use command::{Command, LaneSpec, PartitionSpec, Stage};
+pub use command::{Command, GateKind, LaneSpec, PartitionSpec, Stage};
+pub use device::DeviceSpec;
 pub use event::{Event, Failure, Product};
 pub use faults::Faults;
 pub use memory::{Memory, MemoryUse};
@@ -49,12 +51,14 @@ use std::thread::JoinHandle;
 use gpusched_shared::ModelInfo;
 
 use catalog::Catalog;
+use device::{Cpu, Device};
 use housekeeper::Housekeeper;
 use inspector::Inspector;
 use lane::{Assignment, Surroundings};
 use partition::Partition;
 use pulse::Pulse;
 use running::Running;
+use yield_point::Sharing;
 
 /// What an engine is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,6 +71,8 @@ pub struct Setup {
     pub models: Vec<PathBuf>,
     /// What is to go wrong.
     pub faults: Faults,
+    /// How a device other than the CPU is used.
+    pub device: DeviceSpec,
 }
 
 /// Where events go. Called from the engine's own threads, never from the caller of [`Engine::command`]; may block them,
@@ -93,6 +99,9 @@ pub enum StartError {
     /// There are more partitions than can be counted for.
     #[error("too many partitions")]
     TooManyPartitions,
+    /// The device is not there, or does not do what it should.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// The in-process engine: one thread and one compute pool for each lane; the lanes of a class share a partition with its
@@ -125,16 +134,31 @@ impl Engine {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(setup: &Setup, sink: &Sink) -> Result<Self, StartError> {
+        Self::start_on(&(Arc::new(Cpu) as Arc<dyn Device>), setup, sink)
+    }
+
+    /// The same, on a device.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start_on(device: &Arc<dyn Device>, setup: &Setup, sink: &Sink) -> Result<Self, StartError> {
+        if let Some(lane) = setup.lanes.iter().find(|lane| lane.class_index >= setup.partitions.len()) {
+            return Err(StartError::NoPartition(lane.to_string()));
+        }
+        let opened = device.open(setup).map_err(StartError::Device)?;
         let failed = |thread: String| move |e: std::io::Error| StartError::Threads { thread, reason: e.to_string() };
-        let partitions = setup.partitions.iter().enumerate();
-        let partitions = partitions.map(|(class, spec)| Partition::new(class, spec).map(Arc::new));
+        let partitions = setup.partitions.iter().zip(opened.pools).enumerate();
+        let partitions = partitions.map(|(class, (spec, pool))| Partition::new(class, spec, pool).map(Arc::new));
         let partitions: Vec<_> = partitions.collect::<Option<_>>().ok_or(StartError::TooManyPartitions)?;
-        let catalog = Arc::new(Catalog::scan(&setup.models)?);
+        let catalog = Arc::new(Catalog::scan(&setup.models, &**device)?);
         let running = Arc::new(Running::default());
         let faults = Arc::new(setup.faults.clone());
-        let started = setup.lanes.iter().map(|spec| {
-            let partition = partitions.get(spec.class_index);
-            let partition = Arc::clone(partition.ok_or_else(|| StartError::NoPartition(spec.to_string()))?);
+        let sharing = |number: usize, spec: &LaneSpec| {
+            let copies = setup.lanes.iter().filter(|lane| lane.class_index == spec.class_index).count() as u64;
+            if device.shares_weights() { Sharing::ALL } else { Sharing { place: number, copies } }
+        };
+        let started = setup.lanes.iter().zip(opened.streams).enumerate().map(|(number, (spec, stream))| {
+            let partition = Arc::clone(&partitions[spec.class_index]);
             let pulse = Arc::new(Pulse::default());
             let surroundings = Surroundings {
                 partition: Arc::clone(&partition),
@@ -144,6 +168,9 @@ impl Engine {
                 faults: Arc::clone(&faults),
                 pulse: Arc::clone(&pulse),
                 sink: Arc::clone(sink),
+                device: Arc::clone(device),
+                stream,
+                sharing: sharing(number, spec),
             };
             let (queue, thread) = lane::start(spec, surroundings).map_err(failed(format!("lane {spec}")))?;
             Ok(Lane { pulse, queue, thread, partition })
@@ -205,7 +232,7 @@ impl Engine {
                 if closed {
                     gate.close();
                 } else {
-                    (0..gate.open()).for_each(|_| self.leave_to_housekeeper(None, Event::Missed { class }));
+                    (0..gate.open()).for_each(|_| self.leave_to_housekeeper(Vec::new(), Event::Missed { class }));
                 }
                 Ok(())
             }
@@ -240,7 +267,7 @@ impl Engine {
         partition.ok_or_else(|| Failure::engine(format!("there is no class {class}")))
     }
 
-    fn leave_to_housekeeper(&self, dropped: Option<Arc<residency::Resident>>, said: Event) {
+    fn leave_to_housekeeper(&self, dropped: Vec<Arc<residency::Resident>>, said: Event) {
         if let Some(housekeeper) = &self.housekeeper {
             housekeeper.drop_and_say(dropped, said);
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gpusched_shared::JobId;
 
 use crate::account::Account;
-use crate::allocator;
-use crate::command::PartitionSpec;
+use crate::command::{GateKind, PartitionSpec};
+use crate::device::Pool;
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::memory::{Memory, MemoryUse};
@@ -19,6 +19,8 @@ pub(crate) struct Partition {
     pub(crate) class: usize,
     pub(crate) spec: PartitionSpec,
     pub(crate) account: Arc<Account>,
+    /// Where its bytes come from.
+    pool: Arc<dyn Pool>,
     /// If the class has one.
     pub(crate) gate: Option<Gate>,
     pub(crate) residency: Residency,
@@ -26,21 +28,22 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// `None` if there are too many accounts in the process.
-    pub(crate) fn new(class: usize, spec: &PartitionSpec) -> Option<Self> {
+    pub(crate) fn new(class: usize, spec: &PartitionSpec, pool: Arc<dyn Pool>) -> Option<Self> {
         Some(Self {
             class,
             spec: spec.clone(),
             account: Arc::new(Account::open(None)?),
-            gate: spec.gate.then(Gate::default),
+            pool,
+            gate: (spec.gate != GateKind::None).then(Gate::default),
             residency: Residency::default(),
         })
     }
 
     /// Gives free memory back to the system for a job, and says how much there was before and after.
     pub(crate) fn flush(&self, job: JobId) -> Event {
-        let before = Memory::now(&self.account);
-        allocator::trim();
-        Event::Flushed { class: self.class, job, before, after: Memory::now(&self.account) }
+        let before = Memory::now(&self.account, &*self.pool);
+        self.pool.flush();
+        Event::Flushed { class: self.class, job, before, after: Memory::now(&self.account, &*self.pool) }
     }
 
     pub(crate) fn memory(&self) -> MemoryUse {

@@ -7,6 +7,7 @@ use gpusched_shared::ModelInfo;
 use gpusched_shared::codec::{self, CodecError, Decode, Encode};
 
 use crate::command::{Command, LaneSpec, PartitionSpec};
+use crate::device::DeviceSpec;
 use crate::event::{Event, Failure, Product};
 use crate::faults::Faults;
 use crate::link::{Parcel, Reader, ReceiveError, SendError, Writer};
@@ -27,6 +28,8 @@ pub enum Order {
         models: Vec<Vec<u8>>,
         /// Likewise.
         faults: Faults,
+        /// Likewise.
+        device: DeviceSpec,
         /// From one `Beat` to the next, in milliseconds.
         heartbeat_ms: u64,
     },

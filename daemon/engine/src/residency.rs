@@ -1,15 +1,14 @@
-//! Which models are in a partition. Its lanes share them; each partition has its own, so that loading into one keeps no
-//! lane of another waiting.
+//! Which models are in a partition. Its lanes share them, where the device lets them; each partition has its own, so that
+//! loading into one keeps no lane of another waiting.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use candle_core::{DType, Device};
-use gpusched_models::{Entry, Error, Kind, Site, YieldPoint, flux2, vilt};
-use gpusched_shared::ModelInfo;
+use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, vilt};
 
 use crate::account::Account;
+use crate::catalog::Known;
 use crate::event::{Event, Failure};
 use crate::stage::Stopped;
 use crate::yield_point::LaneYield;
@@ -49,10 +48,13 @@ impl Slot {
     }
 }
 
+/// A model, and the lane whose alone it is, by its number; 0 where lanes share.
+type Place = (String, usize);
+
 /// The models of one partition.
 #[derive(Default)]
 pub(crate) struct Residency {
-    slots: Mutex<BTreeMap<String, Slot>>,
+    slots: Mutex<BTreeMap<Place, Slot>>,
     changed: Condvar,
 }
 
@@ -63,12 +65,12 @@ impl std::fmt::Debug for Residency {
 }
 
 impl Residency {
-    /// The model of `entry`, loaded now if need be. Stops or parks at `at`'s word while it loads or waits for another
-    /// lane that loads it.
-    pub(crate) fn get(&self, (entry, info): &(Entry, ModelInfo), at: &LaneYield<'_>) -> Result<Arc<Resident>, Stopped> {
+    /// The model, loaded now if need be. Stops or parks at `at`'s word while it loads or waits for another lane that loads it.
+    pub(crate) fn get(&self, known: &Known, at: &LaneYield<'_>) -> Result<Arc<Resident>, Stopped> {
+        let place = (known.entry.name.clone(), at.sharing.place);
         let account = loop {
             let mut slots = self.lock();
-            match slots.entry(entry.name.clone()).or_insert(Slot::Absent) {
+            match slots.entry(place.clone()).or_insert(Slot::Absent) {
                 Slot::Resident(resident) => return Ok(Arc::clone(resident)),
                 Slot::Loading(_) => {
                     let waited = self.changed.wait_timeout(slots, LOOK);
@@ -85,30 +87,34 @@ impl Residency {
             }
         };
         // Whatever happens, also a panic, the slot must not say Loading for ever.
-        let mut claim = Claim { residency: self, name: &entry.name, slot: Slot::Absent };
-        let model = at.load(&account, info.declared.weights_bytes, || load(entry, at))?;
-        let bytes = account.live();
+        let mut claim = Claim { residency: self, place: &place, slot: Slot::Absent };
+        let model =
+            at.load(&account, known.info.declared.weights_bytes, || load(known, at).map_err(|e| at.explain(e)))?;
+        // Every lane that has its own will take as much: what the class is told to keep for the model is all of it.
+        let bytes = account.live() * at.sharing.copies;
         let resident = Arc::new(Resident { model, account });
         claim.slot = Slot::Resident(Arc::clone(&resident));
         drop(claim);
-        at.say(Event::Loaded { class: at.partition.class, model: entry.name.clone(), bytes });
+        at.say(Event::Loaded { class: at.partition.class, model: place.0, bytes });
         Ok(resident)
     }
 
-    /// Takes a model out, for the caller to drop.
+    /// Takes a model out, every lane's, for the caller to drop.
     ///
     /// # Errors
     /// [`Failure`] if it is being loaded.
-    pub(crate) fn take(&self, name: &str) -> Result<Option<Arc<Resident>>, Failure> {
+    pub(crate) fn take(&self, name: &str) -> Result<Vec<Arc<Resident>>, Failure> {
         let mut slots = self.lock();
-        match slots.remove(name) {
-            None | Some(Slot::Absent) => Ok(None),
-            Some(Slot::Resident(resident)) => Ok(Some(resident)),
-            Some(loading @ Slot::Loading(_)) => {
-                slots.insert(name.to_owned(), loading);
-                Err(Failure::engine(format!("{name} cannot be unloaded while it is being loaded")))
-            }
+        let of_model = |(model, _): &Place| model == name;
+        if slots.iter().any(|(place, slot)| of_model(place) && matches!(slot, Slot::Loading(_))) {
+            return Err(Failure::engine(format!("{name} cannot be unloaded while it is being loaded")));
         }
+        let taken = slots.extract_if(.., |place, _| of_model(place));
+        let residents = taken.filter_map(|(_, slot)| match slot {
+            Slot::Resident(resident) => Some(resident),
+            Slot::Absent | Slot::Loading(_) => None,
+        });
+        Ok(residents.collect())
     }
 
     /// What the models hold, in bytes, those being loaded included.
@@ -116,7 +122,7 @@ impl Residency {
         self.lock().values().map(Slot::bytes).sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,31 +130,30 @@ impl Residency {
 /// Settles a slot when a load ends, however it ends.
 struct Claim<'a> {
     residency: &'a Residency,
-    name: &'a str,
+    place: &'a Place,
     slot: Slot,
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Slot::Absent);
-        self.residency.lock().insert(self.name.to_owned(), slot);
+        self.residency.lock().insert(self.place.clone(), slot);
         self.residency.changed.notify_all();
     }
 }
 
-fn load(entry: &Entry, at: &dyn YieldPoint) -> Result<Model, Error> {
-    // Weights are stored in half precision and computed in full: on a CPU the best trade of size, speed and accuracy.
-    let (device, dtype) = (Device::Cpu, DType::F32);
+fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model, Error> {
+    let device = at.stream.device();
     match entry.kind {
         Kind::Flux2Klein => {
-            let pipeline = flux2::Pipeline::load(&entry.path, &device, dtype, at)?;
+            let pipeline = flux2::Pipeline::load(&entry.path, device, *dtype, at)?;
             // Tokenizers make tables when they are first used: the model's, rather than those of its first stage. One
             // that cannot read this may well read what it is meant for.
             drop(pipeline.tokenizer().encode(TRIAL));
             Ok(Model::Flux2(Box::new(pipeline)))
         }
         Kind::ViltVqa => {
-            let model = vilt::Vqa::load(&entry.path, &device, dtype, at)?;
+            let model = vilt::Vqa::load(&entry.path, device, *dtype, at)?;
             drop(model.words().encode(TRIAL));
             Ok(Model::Vilt(Box::new(model)))
         }

@@ -118,6 +118,8 @@ pub enum May {
     Keep,
     /// Make a socket, and remove files in its way.
     Listen,
+    /// Use the devices there: read, write, and tell their drivers what to do.
+    Drive,
 }
 
 /// Whom it may have to do with, beside those at the other ends of the descriptors that it has.
@@ -228,6 +230,7 @@ impl May {
                     | AccessFs::Refer
             }
             Self::Listen => AccessFs::MakeSock | AccessFs::RemoveFile,
+            Self::Drive => Self::Read.rights() | AccessFs::WriteFile | AccessFs::IoctlDev,
         }
     }
 }

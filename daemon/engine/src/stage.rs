@@ -9,6 +9,7 @@ use gpusched_shared::{Answer, FailureKind, ImageSpec, JobSpec, Size, Task, VqaSp
 
 use crate::catalog::Catalog;
 use crate::command::Stage;
+use crate::device::Diagnosis;
 use crate::event::{Event, Failure, Product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
@@ -20,6 +21,8 @@ pub(crate) enum Stopped {
     Interrupted,
     /// It could not go on.
     Failed(Failure),
+    /// The device could not.
+    Device(candle_core::Error),
 }
 
 impl From<Failure> for Stopped {
@@ -36,34 +39,60 @@ impl From<Interrupted> for Stopped {
 
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
-        let kind = match &error {
+        let kind = match error {
             Error::Interrupted(_) => return Self::Interrupted,
+            Error::Device(e) => return Self::Device(e),
             Error::Input(_) => FailureKind::Input,
             Error::Missing { .. } | Error::Config { .. } | Error::Weights { .. } | Error::Tokenizer { .. } => {
                 FailureKind::Model
             }
-            Error::Device(_) => FailureKind::Engine,
         };
         Self::Failed(Failure { kind, message: error.to_string() })
     }
 }
 
+/// How a stage ends that makes nothing.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was told to stop.
+    Interrupted,
+    /// It could not go on.
+    Failed(Failure),
+    /// Nobody can use the device any more, and why.
+    Lost(String),
+}
+
 /// Runs a stage to its end or to where `at` stops it. All it held is free when this returns, but for the product.
-pub(crate) fn run(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+pub(crate) fn run(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Ended> {
     conclude(attempt(stage, pictures, catalog, at), at)
 }
 
 /// What a stage ends with that made this: its memory since the last yield point is yet to be looked at.
-fn conclude(made: Result<Product, Stopped>, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+fn conclude(made: Result<Product, Stopped>, at: &LaneYield<'_>) -> Result<Product, Ended> {
     let kept = made.and_then(|product| {
         at.end()?;
         Ok(product)
     });
-    kept.map_err(|stopped| match (stopped, at.out_of_memory()) {
+    kept.map_err(|stopped| match stopped {
         // The models know of one way to be interrupted; which it was, the yield point knows.
-        (Stopped::Interrupted, Some(out_of_memory)) => Stopped::Failed(out_of_memory.into()),
-        (stopped @ (Stopped::Interrupted | Stopped::Failed(_)), _) => stopped,
+        Stopped::Interrupted => match (at.out_of_memory(), at.failed()) {
+            (Some(out_of_memory), _) => Ended::Failed(out_of_memory.into()),
+            (None, Some(Error::Device(e))) => of_device(&e, at),
+            (None, Some(e)) => Ended::Failed(Failure::engine(e.to_string())),
+            (None, None) => Ended::Interrupted,
+        },
+        Stopped::Device(e) => of_device(&e, at),
+        Stopped::Failed(failure) => Ended::Failed(failure),
     })
+}
+
+fn of_device(error: &candle_core::Error, at: &LaneYield<'_>) -> Ended {
+    match at.stream.diagnose(error) {
+        Diagnosis::OutOfMemory(bytes) => Ended::Failed(at.refused(bytes).into()),
+        // Not what may be around it, such as where it came from.
+        Diagnosis::Lost => Ended::Lost(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        Diagnosis::Well => Ended::Failed(Failure::engine(format!("device: {error}"))),
+    }
 }
 
 fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'_>) -> Result<Product, Stopped> {
@@ -147,14 +176,15 @@ mod tests {
 
     use super::*;
     use crate::account::{Account, charge, credit, current};
-    use crate::command::PartitionSpec;
+    use crate::command::{GateKind, PartitionSpec};
+    use crate::device::Cpu;
     use crate::faults::{Fault, Kind};
     use crate::partition::Partition;
     use crate::pulse::Pulse;
-    use crate::yield_point::Told;
+    use crate::yield_point::{On, Sharing, Told};
 
     /// How a stage ends that takes `bytes` in passing, of which 10 are promised and 100 the cap, and then makes `made`.
-    fn ends(bytes: u64, made: Result<Product, Stopped>) -> Result<Product, Stopped> {
+    fn ends(bytes: u64, made: Result<Product, Stopped>) -> Result<Product, Ended> {
         ends_with(None, 100, bytes, made)
     }
 
@@ -164,7 +194,7 @@ mod tests {
         cap_bytes: u64,
         bytes: u64,
         made: Result<Product, Stopped>,
-    ) -> Result<Product, Stopped> {
+    ) -> Result<Product, Ended> {
         on_lane(fault, cap_bytes, |at| {
             take_in_passing(bytes);
             conclude(made, at)
@@ -178,8 +208,8 @@ mod tests {
 
     /// Runs `work` as a stage that was promised 10 bytes.
     fn on_lane<T: Send>(fault: Option<Fault>, cap_bytes: u64, work: impl FnOnce(&LaneYield<'_>) -> T + Send) -> T {
-        let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes, gate: false };
-        let partition = Partition::new(0, &partition).unwrap();
+        let partition = PartitionSpec { name: "heavy".to_owned(), cap_bytes, gate: GateKind::None };
+        let partition = Partition::new(0, &partition, Arc::new(Cpu)).unwrap();
         let lane = Account::open(Some(&partition.account)).unwrap();
         let stage = || {
             lane.adopt_thread();
@@ -187,7 +217,12 @@ mod tests {
             let stop = AtomicBool::new(false);
             let pulse = Pulse::default();
             let told = Told { job: JobId(1), stop: &stop, lease_bytes: 10, fault };
-            let at = LaneYield::new(told, &sink, &pulse, (&lane, &partition));
+            let at = LaneYield::new(
+                told,
+                &sink,
+                &pulse,
+                On { lane: &lane, partition: &partition, stream: &Cpu, sharing: Sharing::ALL },
+            );
             work(&at)
         };
         std::thread::scope(|scope| scope.spawn(stage).join().unwrap())
@@ -200,7 +235,7 @@ mod tests {
     #[test]
     fn what_a_stage_took_after_its_last_yield_point_counts() {
         assert!(matches!(ends(100, Ok(product())), Ok(made) if made == product()));
-        let Err(Stopped::Failed(failure)) = ends(101, Ok(product())) else { panic!("it was over its memory") };
+        let Err(Ended::Failed(failure)) = ends(101, Ok(product())) else { panic!("it was over its memory") };
         let FailureKind::OutOfMemory(out_of_memory) = failure.kind else { panic!("{failure}") };
         assert_eq!((out_of_memory.requested_bytes, out_of_memory.used_bytes), (101, 101));
     }
@@ -227,15 +262,15 @@ mod tests {
 
     #[test]
     fn a_stage_that_made_nothing_ends_for_its_own_reason() {
-        assert!(matches!(ends(101, Err(Stopped::Interrupted)), Err(Stopped::Interrupted)));
+        assert!(matches!(ends(101, Err(Stopped::Interrupted)), Err(Ended::Interrupted)));
         let failure = Failure::input("bad");
         let ended = ends(101, Err(Stopped::Failed(failure.clone())));
-        assert!(matches!(ended, Err(Stopped::Failed(kept)) if kept == failure));
+        assert!(matches!(ended, Err(Ended::Failed(kept)) if kept == failure));
     }
 
     fn refused(kind: Kind) -> gpusched_shared::OutOfMemory {
         let ended = ends_with(Some(Fault { kind, after: 100 }), 1 << 20, 20_000, Ok(product()));
-        let Err(Stopped::Failed(failure)) = ended else { panic!("it ended well") };
+        let Err(Ended::Failed(failure)) = ended else { panic!("it ended well") };
         let FailureKind::OutOfMemory(out_of_memory) = failure.kind else { panic!("{failure}") };
         assert_eq!((out_of_memory.requested_bytes, out_of_memory.used_bytes), (20_000, 20_000));
         out_of_memory

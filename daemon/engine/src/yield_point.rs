@@ -11,11 +11,14 @@ use gpusched_shared::{JobId, OutOfMemory, Usage};
 
 use crate::Sink;
 use crate::account::Account;
+use crate::command::GateKind;
+use crate::device::{Diagnosis, Stream};
 use crate::event::Event;
 use crate::faults::{self, Fault, Kind};
 use crate::lease::Lease;
 use crate::partition::Partition;
 use crate::pulse::{Phase, Pulse};
+use crate::stage::Stopped;
 
 /// What a squeezed stage may take beyond what it holds: less than any tensor of its next block.
 const SQUEEZE_MARGIN_BYTES: u64 = 4096;
@@ -29,6 +32,29 @@ pub(crate) struct Told<'a> {
     pub(crate) fault: Option<Fault>,
 }
 
+/// Where a stage runs.
+#[derive(Clone, Copy)]
+pub(crate) struct On<'a> {
+    pub(crate) lane: &'a Account,
+    pub(crate) partition: &'a Partition,
+    pub(crate) stream: &'a dyn Stream,
+    pub(crate) sharing: Sharing,
+}
+
+/// Whether the lanes of a class share weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    /// Under which number this lane finds its own; 0 where they are everybody's.
+    pub(crate) place: usize,
+    /// How many copies of a model there are in the class in the end.
+    pub(crate) copies: u64,
+}
+
+impl Sharing {
+    /// All lanes use the same.
+    pub(crate) const ALL: Self = Self { place: 0, copies: 1 };
+}
+
 /// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.
 pub(crate) struct LaneYield<'a> {
     pub(crate) job: JobId,
@@ -37,11 +63,15 @@ pub(crate) struct LaneYield<'a> {
     pulse: &'a Pulse,
     lane: &'a Account,
     pub(crate) partition: &'a Partition,
+    pub(crate) stream: &'a dyn Stream,
+    pub(crate) sharing: Sharing,
     lease: Lease<'a>,
     /// What is still to go wrong.
     fault: Cell<Option<Fault>>,
     /// Why the stage was interrupted, if not because it was told to stop.
     out_of_memory: Cell<Option<OutOfMemory>>,
+    /// Likewise: what the device said.
+    failed: Cell<Option<Error>>,
     /// What was told last.
     last: Cell<Option<Activity>>,
     /// When it left the last yield point. `None` until it has its model.
@@ -56,7 +86,7 @@ impl<'a> LaneYield<'a> {
         Told { job, stop, lease_bytes, fault }: Told<'a>,
         sink: &'a Sink,
         pulse: &'a Pulse,
-        (lane, partition): (&'a Account, &'a Partition),
+        On { lane, partition, stream, sharing }: On<'a>,
     ) -> Self {
         if let Some(gate) = &partition.gate {
             gate.enter(job);
@@ -68,9 +98,12 @@ impl<'a> LaneYield<'a> {
             pulse,
             lane,
             partition,
+            stream,
+            sharing,
             lease: Lease::new(lane, partition, lease_bytes),
             fault: Cell::new(fault),
             out_of_memory: Cell::default(),
+            failed: Cell::default(),
             last: Cell::default(),
             left: Cell::default(),
             longest_gap: Cell::default(),
@@ -101,12 +134,33 @@ impl<'a> LaneYield<'a> {
     pub(crate) fn dispensable<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<Option<T>, Error> {
         let peak_bytes = self.lease.peak_bytes();
         match work() {
-            Err(Error::Interrupted(_)) if self.out_of_memory.take().is_some() => {
-                self.lease.forget_since(peak_bytes);
-                Ok(None)
-            }
-            done => done.map(Some),
+            Err(Error::Interrupted(_)) if self.out_of_memory.take().is_some() => {}
+            Err(Error::Device(e)) if matches!(self.stream.diagnose(&e), Diagnosis::OutOfMemory(_)) => {}
+            done => return done.map(Some),
         }
+        self.lease.forget_since(peak_bytes);
+        Ok(None)
+    }
+
+    /// How a stage ends that met an error where it is now: of memory that ran out, what it was for is known only here.
+    pub(crate) fn explain(&self, error: Error) -> Stopped {
+        match error {
+            Error::Device(e) => match self.stream.diagnose(&e) {
+                Diagnosis::OutOfMemory(bytes) => Stopped::Failed(self.refused(bytes).into()),
+                Diagnosis::Lost | Diagnosis::Well => Stopped::Device(e),
+            },
+            error @ (Error::Interrupted(_)
+            | Error::Missing { .. }
+            | Error::Config { .. }
+            | Error::Weights { .. }
+            | Error::Tokenizer { .. }
+            | Error::Input(_)) => error.into(),
+        }
+    }
+
+    /// What the stage's memory was asked for when the device refused `bytes`.
+    pub(crate) fn refused(&self, bytes: u64) -> OutOfMemory {
+        self.lease.refused(bytes)
     }
 
     /// The stage has its model: from here on it counts how fast it makes way. A yield point itself.
@@ -128,6 +182,11 @@ impl<'a> LaneYield<'a> {
     pub(crate) fn end(&self) -> Result<(), Interrupted> {
         self.go_wrong(true)?;
         self.check_memory()
+    }
+
+    /// What the device said that the stage was interrupted for, if it was.
+    pub(crate) fn failed(&self) -> Option<Error> {
+        self.failed.take()
     }
 
     /// Why it was interrupted; `None` if it was told to stop.
@@ -156,22 +215,54 @@ impl<'a> LaneYield<'a> {
     /// Stops the stage if it was told to or is over its memory, or parks it.
     fn pass(&self) -> Result<(), Interrupted> {
         self.check_stop()?;
+        self.of_device(self.stream.keep_up())?;
         self.check_memory()?;
-        if let Some(gate) = &self.partition.gate {
-            let phase = self.pulse.phase();
-            let parking = |after: Option<Duration>| {
-                self.pulse.enter(Phase::Parked);
-                self.say(Event::Parked { job: self.job, after_us: after.map(micros) });
-            };
-            if let Some(parked) = gate.pass(self.job, self.stop, parking) {
-                self.pulse.enter(phase);
-                self.parked.set(self.parked.get() + parked);
-                self.yields.set(self.yields.get() + 1);
-                self.check_stop()?;
+        self.of_device(self.park())?;
+        self.check_stop()
+    }
+
+    /// Before a kernel: parks the stage, if its gate is closed and is one between kernels. A stage that was told to stop goes
+    /// on to its next yield point, and so does one whose device failed.
+    pub(crate) fn pause(&self) {
+        if self.partition.spec.gate == GateKind::Kernel && !self.stop.load(Ordering::Relaxed) {
+            self.pulse.moved();
+            if let Err(e) = self.park() {
+                self.failed.set(Some(e.into()));
+            }
+        }
+    }
+
+    /// Waits while the gate is closed, with nothing left to do for the device: what has been queued on it is in the way of
+    /// others as well.
+    fn park(&self) -> candle_core::Result<()> {
+        let Some(gate) = self.partition.gate.as_ref().filter(|gate| gate.is_closed()) else { return Ok(()) };
+        self.stream.synchronize()?;
+        let phase = self.pulse.phase();
+        let parking = |after: Option<Duration>| {
+            self.pulse.enter(Phase::Parked);
+            self.say(Event::Parked { job: self.job, after_us: after.map(micros) });
+        };
+        if let Some(parked) = gate.pass(self.job, self.stop, parking) {
+            self.pulse.enter(phase);
+            self.parked.set(self.parked.get() + parked);
+            self.yields.set(self.yields.get() + 1);
+            if !self.stop.load(Ordering::Relaxed) {
                 self.say(Event::Resumed(self.job));
             }
         }
         Ok(())
+    }
+
+    /// A device that failed interrupts the stage, which ends with what it said.
+    fn of_device(&self, done: candle_core::Result<()>) -> Result<(), Interrupted> {
+        let failed = self.failed.take();
+        match done.map_err(Error::from).err().or(failed) {
+            Some(e) => {
+                self.failed.set(Some(e));
+                Err(Interrupted)
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_stop(&self) -> Result<(), Interrupted> {

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use gpusched_engine::link::{self, MAX_DESCRIPTORS, MAX_PAYLOAD, ReceiveError, SendError};
 use gpusched_engine::protocol::{Order, ProtocolError, Report, receive_order, receive_report, send_order, send_report};
 use gpusched_engine::{
-    Beat, Command, Event, Failure, Faults, LaneBeat, LaneSpec, MemoryUse, PartitionSpec, Phase, Product, Stage,
+    Beat, Command, DeviceSpec, Event, Failure, Faults, GateKind, LaneBeat, LaneSpec, MemoryUse, PartitionSpec, Phase,
+    Product, Stage,
 };
 use gpusched_shared::frame::Frame;
 use gpusched_shared::{Activity, Answer, FailureKind, ImageSpec, JobId, JobSpec, Size, Task, Usage};
@@ -56,6 +57,7 @@ fn orders() -> impl Strategy<Value = Order> {
         partitions: names.iter().map(|name| partition(name)).collect(),
         models: names.into_iter().map(String::into_bytes).collect(),
         faults: Faults { seed, oom_percent: 1, hang_on: Some("x".to_owned()), ..Faults::default() },
+        device: DeviceSpec { overhead_bytes: seed, reserve: true, ..DeviceSpec::default() },
         heartbeat_ms: seed,
     });
     prop_oneof![4 => command.prop_map(Order::Command), 1 => begin]
@@ -66,7 +68,7 @@ fn lane(class: &str) -> LaneSpec {
 }
 
 fn partition(name: &str) -> PartitionSpec {
-    PartitionSpec { name: name.to_owned(), cap_bytes: 5, gate: true }
+    PartitionSpec { name: name.to_owned(), cap_bytes: 5, gate: GateKind::Block }
 }
 
 fn files_of(order: &Order) -> usize {

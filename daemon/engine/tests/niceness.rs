@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use gpusched_engine::{Command, Engine, Event, LaneSpec, PartitionSpec, Setup, Sink, Stage};
+use gpusched_engine::{Command, Engine, Event, GateKind, LaneSpec, PartitionSpec, Setup, Sink, Stage};
 use gpusched_shared::{ImageSpec, JobId, JobSpec, Task};
 
 #[test]
@@ -15,7 +15,8 @@ fn threads_of_a_lane_have_its_niceness() {
     let lane =
         |class: &str, class_index, nice| LaneSpec { class: class.to_owned(), class_index, index: 0, threads: 2, nice };
     let lanes = [lane("heavy", 0, 7), lane("light", 1, 3)];
-    let partitions = ["heavy", "light"].map(|name| PartitionSpec { name: name.to_owned(), cap_bytes: 0, gate: false });
+    let partitions =
+        ["heavy", "light"].map(|name| PartitionSpec { name: name.to_owned(), cap_bytes: 0, gate: GateKind::None });
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights");
     let setup = Setup { lanes: lanes.into(), partitions: partitions.into(), models: vec![models], ..Setup::default() };
     let engine = Engine::start(&setup, &sink).unwrap();

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use gpusched_engine::{Command, Engine, Event, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage};
+use gpusched_engine::{
+    Command, Engine, Event, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage,
+};
 use gpusched_shared::{JobId, JobSpec, Task, VqaSpec};
 
 #[test]
@@ -15,7 +17,7 @@ fn nothing_is_counted_and_no_cap_kept() {
     let sink: Sink = Arc::new(move |event| drop(sender.lock().unwrap().send(event)));
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights");
     let lane = LaneSpec { class: "light".to_owned(), class_index: 0, index: 0, threads: 1, nice: 0 };
-    let partition = PartitionSpec { name: "light".to_owned(), cap_bytes: 0, gate: false };
+    let partition = PartitionSpec { name: "light".to_owned(), cap_bytes: 0, gate: GateKind::None };
     let setup =
         Setup { lanes: vec![lane], partitions: vec![partition], models: vec![weights.clone()], ..Setup::default() };
     let engine = Engine::start(&setup, &sink).unwrap();

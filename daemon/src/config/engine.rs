@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cuda::{BackendChoice, CudaConfig};
+
 /// Where the engine lives, when it is taken for stuck, and how soon a new one follows a dead one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineConfig {
+    /// What it computes on: `auto`, `cpu` or `cuda`.
+    pub backend: BackendChoice,
     /// Whether the engine is threads of the daemon itself, which then dies with it.
     pub in_process: bool,
     /// From one sign of life to the next, in milliseconds.
@@ -22,11 +26,14 @@ pub struct EngineConfig {
     pub restart_base_ms: u64,
     /// Seconds that it takes at most. An engine that lived for so long did not die soon.
     pub restart_ceiling_s: u64,
+    /// How an NVIDIA GPU is used.
+    pub cuda: CudaConfig,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
+            backend: BackendChoice::default(),
             in_process: false,
             heartbeat_ms: 250,
             heartbeat_timeout_ms: 5000,
@@ -35,6 +42,7 @@ impl Default for EngineConfig {
             parked_timeout_s: 3700,
             restart_base_ms: 100,
             restart_ceiling_s: 10,
+            cuda: CudaConfig::default(),
         }
     }
 }
@@ -42,9 +50,14 @@ impl Default for EngineConfig {
 impl EngineConfig {
     /// For each key whether its value makes sense, and what would; `longest_window_s` is the longest that a class may be
     /// parked in one go.
-    pub(super) fn ranges(&self, longest_window_s: u32) -> [(bool, &'static str, &'static str); 7] {
+    pub(super) fn ranges(&self, longest_window_s: u32) -> [(bool, &'static str, &'static str); 8] {
         let timeout = |seconds: u64| (1..=86_400).contains(&seconds);
         [
+            (
+                !self.in_process || self.backend != BackendChoice::Cuda,
+                "engine.backend",
+                "\"auto\" or \"cpu\" where engine.in_process is set, for that links no CUDA",
+            ),
             ((10..=60_000).contains(&self.heartbeat_ms), "engine.heartbeat_ms", "10 to 60000"),
             (
                 (self.heartbeat_ms.saturating_mul(4)..=3_600_000).contains(&self.heartbeat_timeout_ms),
@@ -76,6 +89,7 @@ mod tests {
     #[test]
     fn the_default_makes_sense_and_mistakes_are_named() {
         assert_eq!(wrong(""), None);
+        assert_eq!(wrong("in_process = true\nbackend = 'cuda'"), Some("engine.backend"));
         assert_eq!(wrong("heartbeat_ms = 0"), Some("engine.heartbeat_ms"));
         assert_eq!(wrong("heartbeat_ms = 1000\nheartbeat_timeout_ms = 3999"), Some("engine.heartbeat_timeout_ms"));
         assert_eq!(wrong("running_timeout_s = 0"), Some("engine.running_timeout_s"));

@@ -2,6 +2,7 @@
 //! wrong before a restart does.
 
 mod class;
+mod cuda;
 mod device_memory;
 mod engine;
 mod faults;
@@ -11,6 +12,7 @@ mod retry;
 mod storage;
 
 pub use class::{ClassConfig, Durability, Flush, Gate, PartitionSize, RouteConfig};
+pub use cuda::{BackendChoice, CudaConfig, ENGINE_CUDA};
 pub use engine::EngineConfig;
 pub use faults::FaultsConfig;
 pub use metrics::MetricsConfig;
@@ -22,7 +24,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gpusched_core::{Plan, PlanError, Quotas};
-use gpusched_engine::{LaneSpec, PartitionSpec};
+use gpusched_engine::{GateKind, LaneSpec, PartitionSpec};
 use gpusched_shared::{Bytes, SYSTEM_SOCKET, TaskKind};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +65,9 @@ pub struct Config {
     pub storage: StorageConfig,
     /// When jobs that have ended are forgotten.
     pub retention: RetentionConfig,
+    /// What partitions are shares of, in bytes, once it is known what the engine computes on; before, the CPU's memory.
+    #[serde(skip)]
+    pub device_bytes: Option<u64>,
     /// Service classes.
     #[serde(rename = "class")]
     pub classes: Vec<ClassConfig>,
@@ -139,6 +144,7 @@ impl Default for Config {
             faults: FaultsConfig::default(),
             storage: StorageConfig::default(),
             retention: RetentionConfig::default(),
+            device_bytes: None,
             classes: vec![heavy, light],
             routes: vec![
                 RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
@@ -199,7 +205,8 @@ pub enum ConfigError {
     },
     /// The engine cannot do what is asked for.
     #[error(
-        "class {0:?}: gate = \"kernel\" needs an engine for CUDA, which this build has not; use \"block\" or \"off\""
+        "class {0:?}: gate = \"kernel\" needs an engine for CUDA, which there is not; use \"block\" or \"off\", or see to \
+         engine.backend"
     )]
     KernelGate(String),
     /// Faults must be asked for twice.
@@ -250,7 +257,8 @@ impl Config {
     /// [`ConfigError`] for the first thing wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.plan()?;
-        if let Some(class) = self.classes.iter().find(|class| class.gate == Gate::Kernel) {
+        let cpu = self.is_for_cpu();
+        if let Some(class) = self.classes.iter().find(|class| cpu && class.gate == Gate::Kernel) {
             return Err(ConfigError::KernelGate(class.name.clone()));
         }
         let lanes: u64 = self.classes.iter().map(|class| u64::from(class.lanes)).sum();
@@ -283,11 +291,16 @@ impl Config {
         ];
         let window_s = self.classes.iter().map(|class| class.min_share_window_s).max().unwrap_or(0);
         let ranges = ranges.into_iter().chain(self.retry.ranges()).chain(self.engine.ranges(window_s));
+        let ranges = ranges.chain(self.engine.cuda.ranges());
         let mut ranges = ranges.chain(self.faults.ranges(self.engine.in_process));
         if let Some((_, key, range)) = ranges.find(|(ok, ..)| !ok) {
             return Err(ConfigError::Range { key, range });
         }
-        let device = device_memory::of_cpu();
+        if self.device_bytes.is_none() && !cpu {
+            // How much a GPU has is not known before it is asked.
+            return Ok(());
+        }
+        let device = self.memory_bytes();
         let sizes = self.classes.iter().map(|class| class.partition.bytes(device));
         let sum = sizes.fold(0_u64, u64::saturating_add);
         if sum > device { Err(ConfigError::Partitions { sum, device }) } else { Ok(()) }
@@ -303,7 +316,7 @@ impl Config {
     /// # Errors
     /// If classes and routes do not fit together.
     pub fn plan(&self) -> Result<Plan, PlanError> {
-        let device_bytes = device_memory::of_cpu();
+        let device_bytes = self.memory_bytes();
         let classes = self.classes.iter().map(|class| class.class(device_bytes));
         let mut plan = Plan::new(classes.collect(), self.routes.iter().map(RouteConfig::route).collect())?;
         let Limits { queued_per_uid, running_per_uid, jobs_per_connection, .. } = self.limits;
@@ -335,11 +348,15 @@ impl Config {
 
     /// The partitions to keep, in the order of the classes.
     pub fn partitions(&self) -> Vec<PartitionSpec> {
-        let device_bytes = device_memory::of_cpu();
+        let device_bytes = self.memory_bytes();
         let partitions = self.classes.iter().map(|class| PartitionSpec {
             name: class.name.clone(),
             cap_bytes: class.partition.bytes(device_bytes),
-            gate: class.gate != Gate::Off,
+            gate: match class.gate {
+                Gate::Off => GateKind::None,
+                Gate::Block => GateKind::Block,
+                Gate::Kernel => GateKind::Kernel,
+            },
         });
         partitions.collect()
     }

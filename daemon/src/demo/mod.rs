@@ -21,7 +21,7 @@ use clap::Args;
 use gpusched_client::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{EngineConfig, Policy};
+use crate::config::{BackendChoice, EngineConfig, Policy};
 use experiment::{Finished, Mix};
 use private_daemon::PrivateDaemon;
 use table::{Outcome, timelines};
@@ -63,7 +63,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let models = models(options.models.as_deref())?;
     let mix = Mix { heavy: options.heavy, light: options.light, steps: options.steps, seed: options.seed };
     // What its memory holds is looked at often, so it is told often.
-    let engine = EngineConfig { in_process: options.in_process, heartbeat_ms: 20, ..EngineConfig::default() };
+    let engine = EngineConfig {
+        backend: BackendChoice::Cpu,
+        in_process: options.in_process,
+        heartbeat_ms: 20,
+        ..EngineConfig::default()
+    };
     let out = make_out(options.out.as_deref(), "gpusched-demo")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gpusched_core::{Blame, LaneId};
 use gpusched_engine::Phase;
+use gpusched_engine::device::LOST_EXIT;
 use nix::sys::signal::Signal;
 
 /// Why it was killed by us.
@@ -62,6 +63,7 @@ impl Death {
             };
         }
         let how = match self.ended {
+            Ended::Code(LOST_EXIT) => "its device failed, and only a new process can use it again".to_owned(),
             Ended::Code(code) => format!("its process ended with code {code}"),
             Ended::Signal(signal) if signal == Signal::SIGKILL as i32 && self.out_of_memory => {
                 "the kernel killed it, for the machine was out of memory".to_owned()
@@ -109,6 +111,7 @@ mod tests {
             (Ended::Signal(Signal::SIGABRT as i32), "it crashed (SIGABRT)"),
             (Ended::Signal(63), "it crashed (signal 63)"),
             (Ended::Code(101), "its process ended with code 101"),
+            (Ended::Code(70), "its device failed, and only a new process can use it again"),
             (Ended::Code(0), "its process ended with code 0"),
         ] {
             assert_eq!((death(ended).blame(), death(ended).why().as_str()), (Blame::Everyone, why));

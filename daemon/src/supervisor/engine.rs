@@ -133,12 +133,13 @@ impl Engine {
 }
 
 fn begin(setup: &Setup, heartbeat: Duration) -> Order {
-    let Setup { lanes, partitions, models, faults } = setup.clone();
+    let Setup { lanes, partitions, models, faults, device } = setup.clone();
     Order::Begin {
         lanes,
         partitions,
         models: models.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect(),
         faults,
+        device,
         heartbeat_ms: u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX),
     }
 }

@@ -8,6 +8,7 @@ use gpusched_engine::{Command, Engine, Failure, MemoryUse, Setup, Sink, StartErr
 use gpusched_shared::ModelInfo;
 
 use super::{Generation, Listener, News, Supervisor, SupervisorError};
+use crate::backend::{Backend, Gpu, Program};
 use crate::config::EngineConfig;
 
 /// An engine, whatever its form.
@@ -21,7 +22,12 @@ pub enum Form {
         _lock: File,
     },
     /// A process that is watched.
-    Child(Supervisor),
+    Child {
+        /// Who watches it.
+        supervisor: Supervisor,
+        /// What it is started from, if that is not this program.
+        _program: Option<Program>,
+    },
 }
 
 /// Why there is no engine.
@@ -36,13 +42,14 @@ pub enum FormError {
 }
 
 impl Form {
-    /// Starts an engine of the form that is configured, and returns the models that it has.
+    /// Starts an engine of the form that is configured, for what there is, and returns the models that it has.
     ///
     /// # Errors
     /// [`FormError`]
     pub fn start(
         setup: Setup,
         config: &EngineConfig,
+        backend: Backend,
         lock: File,
         news: Listener,
     ) -> Result<(Self, Vec<ModelInfo>), FormError> {
@@ -52,8 +59,17 @@ impl Form {
             let models = engine.models();
             return Ok((Self::Threads { engine, _lock: lock }, models));
         }
-        let (supervisor, models) = Supervisor::start(setup, config, lock, news)?;
-        Ok((Self::Child(supervisor), models))
+        let (supervisor, models, _program) = match backend {
+            Backend::Cpu => {
+                let (supervisor, models) = Supervisor::start(setup, config, lock, news)?;
+                (supervisor, models, None)
+            }
+            Backend::Cuda(Gpu { program, .. }) => {
+                let (supervisor, models) = Supervisor::start_program(program.path(), setup, config, lock, news)?;
+                (supervisor, models, Some(program))
+            }
+        };
+        Ok((Self::Child { supervisor, _program }, models))
     }
 
     /// Gives a command with its files. See [`Engine::command`] and [`Supervisor::command`].
@@ -63,7 +79,7 @@ impl Form {
     pub fn command(&self, command: Command, files: Vec<OwnedFd>) -> Result<(), Failure> {
         match self {
             Self::Threads { engine, .. } => engine.command(command, files),
-            Self::Child(supervisor) => {
+            Self::Child { supervisor, .. } => {
                 supervisor.command(command, files);
                 Ok(())
             }
@@ -74,7 +90,7 @@ impl Form {
     pub fn follow(&self, generation: Generation) {
         match self {
             Self::Threads { .. } => {}
-            Self::Child(supervisor) => supervisor.follow(generation),
+            Self::Child { supervisor, .. } => supervisor.follow(generation),
         }
     }
 
@@ -82,7 +98,7 @@ impl Form {
     pub fn memory(&self) -> Vec<MemoryUse> {
         match self {
             Self::Threads { engine, .. } => engine.memory(),
-            Self::Child(supervisor) => supervisor.memory(),
+            Self::Child { supervisor, .. } => supervisor.memory(),
         }
     }
 
@@ -90,7 +106,7 @@ impl Form {
     pub fn pid(&self) -> Option<u32> {
         match self {
             Self::Threads { .. } => None,
-            Self::Child(supervisor) => supervisor.pid(),
+            Self::Child { supervisor, .. } => supervisor.pid(),
         }
     }
 
@@ -98,7 +114,7 @@ impl Form {
     pub fn leave(self) {
         match self {
             Self::Threads { engine, .. } => engine.leave(),
-            Self::Child(supervisor) => drop(supervisor),
+            Self::Child { supervisor, .. } => drop(supervisor),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gpusched_engine::{
-    Command, Engine, Event, Failure, Faults, LaneSpec, MemoryUse, PartitionSpec, Product, Setup, Sink, Stage,
+    Command, DeviceSpec, Engine, Event, Failure, Faults, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup,
+    Sink, Stage,
 };
 use gpusched_shared::{ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
 
@@ -83,9 +84,13 @@ impl Rig {
         let partition = |name: &str, cap_bytes, gate| PartitionSpec { name: name.to_owned(), cap_bytes, gate };
         let setup = Setup {
             lanes: vec![lane("heavy", HEAVY, 0), lane("heavy", HEAVY, 1), lane("light", LIGHT, 0)],
-            partitions: vec![partition("heavy", cap_bytes, true), partition("light", PLENTY, false)],
+            partitions: vec![
+                partition("heavy", cap_bytes, GateKind::Block),
+                partition("light", PLENTY, GateKind::None),
+            ],
             models: vec![weights()],
             faults,
+            device: DeviceSpec::default(),
         };
         let engine = Engine::start(&setup, &sink).expect("it starts");
         Self { held: None, events, engine, last: 0 }
