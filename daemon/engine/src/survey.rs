@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn it_says_of_a_model_what_the_catalog_declares() {
-        let models = catalog::Catalog::scan(&shipped()).unwrap().models();
+        let models = catalog::Catalog::scan(&shipped(), &crate::device::Cpu).unwrap().models();
         assert_eq!(models.len(), 2);
         for declared in models {
             let survey = survey(&shipped(), &declared.name, None).unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use candle_core::{DType, Tensor};
 use gpusched_engine::device::{Diagnosis, Stream};
 use gpusched_engine::{Command, DeviceSpec, Event, GateKind, Setup};
+use gpusched_shared::JobId;
 
 use crate::rig::{HEAVY, LIGHT, MIB, Rig, open, place, setup, txt2img, vqa};
 use crate::soft::Turn;
@@ -102,8 +103,8 @@ fn what_a_flush_cannot_give_back_is_told() {
     let _turn = Turn::take();
     let mut rig = Rig::new(&setup(GateKind::Block, 1, [1 << 30, 1 << 30]));
     rig.run(HEAVY, txt2img(64, 1));
-    rig.tell(Command::Flush { class: HEAVY });
-    let Event::Flushed { class: HEAVY, before, after } = rig.next() else { panic!("no flush") };
+    rig.tell(Command::Flush { class: HEAVY, job: JobId(7) });
+    let Event::Flushed { class: HEAVY, before, after, .. } = rig.next() else { panic!("no flush") };
     // The weights stay; around them the pool keeps more than they are.
     assert!(after.live_bytes > 0 && after.live_bytes <= before.live_bytes, "{before:?} {after:?}");
     assert!(
@@ -112,7 +113,7 @@ fn what_a_flush_cannot_give_back_is_told() {
     );
     rig.tell(Command::Unload { class: HEAVY, model: "flux2-klein-tiny".to_owned() });
     assert!(matches!(rig.next(), Event::Unloaded { .. }));
-    rig.tell(Command::Flush { class: HEAVY });
+    rig.tell(Command::Flush { class: HEAVY, job: JobId(7) });
     let Event::Flushed { after, .. } = rig.next() else { panic!("no flush") };
     assert_eq!((after.live_bytes, after.resident_bytes), (0, 0), "with nothing live nothing is kept");
 }
