@@ -142,7 +142,7 @@ mod tests {
     fn fills_in_how_to_reflect() {
         let spec = JobSpec { reflect: Some(Box::default()), ..txt2img(None, None) };
         let reflect = catalog().resolve(spec.clone(), 7).expect("vilt judges").reflect.expect("it reflects");
-        assert_eq!((reflect.judge.as_deref(), reflect.rounds, reflect.confidence), (Some("vilt"), Some(4), Some(0.8)));
+        assert_eq!((reflect.judge.as_deref(), reflect.rounds, reflect.confidence), (Some("vilt"), Some(4), Some(0.9)));
         assert_eq!(reflect.checks.len(), 1);
         let no_judge = Reflect { judge: Some("flux".to_owned()), ..Reflect::default() };
         let refused =

@@ -28,7 +28,7 @@ pub(crate) struct ReflectOptions {
     /// With --reflect: which model answers what is asked [default: the daemon's first that can]
     #[arg(long, value_name = "NAME", requires = "reflect")]
     judge: Option<String>,
-    /// With --reflect: the share of the probability, 0 to 1, that an answer needs to pass [default: 0.8].
+    /// With --reflect: the share of the probability, 0 to 1, that an answer needs to pass [default: 0.9].
     #[arg(long, value_name = "F", requires = "reflect")]
     confidence: Option<f32>,
     /// With --reflect: once lanes have worked so long on the job, begin no further round.
