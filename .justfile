@@ -12,6 +12,10 @@ build:
 test:
     cargo test --workspace
 
+# The engine for CUDA over a driver in software: no GPU, no toolkit
+softcuda:
+    tests/softcuda/suite.sh
+
 # What CI does
 ci:
     .ci/run

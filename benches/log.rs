@@ -177,7 +177,8 @@ fn programs() -> Done<PathBuf> {
     let directory = own.ancestors().nth(2).ok_or("this program lies in no target directory")?;
     let status = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--workspace", "--bins", "--quiet", "--release"])
+        .args(["build", "--workspace", "--bins", "--quiet"])
+        .args((!directory.ends_with("debug")).then_some("--release"))
         .status()?;
     if status.success() { Ok(directory.to_owned()) } else { Err("cargo could not build the programs".into()) }
 }

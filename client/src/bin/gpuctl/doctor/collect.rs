@@ -43,6 +43,7 @@ pub(super) async fn facts(global: &Global) -> Facts {
         disk: disk(&config, &socket.path),
         models: model_directories(&config, &socket.path),
         gpus: gpus(),
+        has_cuda_engine: has_cuda_engine(&handover::program()),
         unix_s: now_unix_ms() / 1000,
         config: config.file,
         socket,
@@ -244,6 +245,14 @@ fn models_in(path: &Path) -> Option<Vec<String>> {
     let mut names: Vec<_> = models.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     Some(names)
+}
+
+/// Beside the daemon's program or in libexec, as it looks itself.
+fn has_cuda_engine(gpuschedd: &Path) -> bool {
+    let beside = gpuschedd.parent();
+    let libexec = beside.and_then(Path::parent).map(|prefix| prefix.join("libexec/gpusched"));
+    let places = [beside.map(Path::to_owned), libexec];
+    places.into_iter().flatten().any(|place| place.join("gpusched-engine-cuda").is_file())
 }
 
 fn gpus() -> Vec<PathBuf> {

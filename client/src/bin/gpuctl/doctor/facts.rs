@@ -21,6 +21,8 @@ pub(super) struct Facts {
     pub(super) models: Vec<ModelDirectory>,
     /// Device nodes of NVIDIA GPUs.
     pub(super) gpus: Vec<PathBuf>,
+    /// Whether an engine for them is installed where gpuschedd looks for it.
+    pub(super) has_cuda_engine: bool,
     /// The wall clock, in seconds since the Unix epoch.
     pub(super) unix_s: u64,
 }

@@ -5,8 +5,6 @@ use gpusched_client::shared::{Bytes, StorageView};
 use super::facts::{ConfigFile, Daemon, Facts, Unit};
 use super::finding::Finding;
 
-/// What the engine computes on: this version has no other, so the daemon does not say.
-const BACKEND: &str = "the CPU";
 /// The first moment of 2026, before which there was no gpusched, in seconds since the Unix epoch.
 const EARLIEST_S: u64 = 1_767_225_600;
 
@@ -158,13 +156,17 @@ pub(super) fn engine(facts: &Facts) -> Finding {
 pub(super) fn device(facts: &Facts) -> Finding {
     const CHECK: &str = "device";
     match facts.gpus.as_slice() {
-        [] => Finding::ok(CHECK, format!("computes on {BACKEND}; no NVIDIA device here")),
+        [] => Finding::ok(CHECK, "computes on the CPU; no NVIDIA device here"),
         gpus => {
             let names: Vec<_> = gpus.iter().map(|path| path.display().to_string()).collect();
+            let names = names.join(", ");
+            if facts.has_cuda_engine {
+                return Finding::ok(CHECK, format!("has an engine for {names}; its log says what it computes on"));
+            }
             Finding::warning(
                 CHECK,
-                format!("computes on {BACKEND}, although there is {}", names.join(", ")),
-                "nothing to be done yet: this version has no engine for CUDA",
+                format!("computes on the CPU, although there is {names}"),
+                "build gpusched-engine-cuda (daemon/engine/cuda) and put it beside gpuschedd",
             )
         }
     }

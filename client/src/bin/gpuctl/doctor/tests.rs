@@ -87,6 +87,7 @@ fn well() -> Facts {
             ModelDirectory { path: "/usr/share/gpusched/models".into(), models: Some(vec!["flux".to_owned()]) },
         ],
         gpus: Vec::new(),
+        has_cuda_engine: false,
         unix_s: 1_796_000_000,
     }
 }
@@ -299,7 +300,9 @@ fn the_engine_and_its_device_are_told() {
     let dying = with("engine", |facts| status_of(facts).engine.deaths = 2);
     assert_says(dying, Level::Warning, "has died 2 times", "`gpuctl jobs --history`");
     let idle = with("device", |facts| facts.gpus = vec!["/dev/nvidia0".into()]);
-    assert_says(idle, Level::Warning, "the CPU, although there is /dev/nvidia0", "no engine for CUDA");
+    assert_says(idle, Level::Warning, "the CPU, although there is /dev/nvidia0", "gpusched-engine-cuda");
+    let used = with("device", |facts| (facts.gpus, facts.has_cuda_engine) = (vec!["/dev/nvidia0".into()], true));
+    assert_says(used, Level::Ok, "an engine for /dev/nvidia0", "");
 }
 
 #[test]
