@@ -1,5 +1,5 @@
 //! Whether the log holds up light work: how long a light job takes, from being handed in to its answer, while the daemon
-//! logs next to nothing, 10,000 lines a second, and as many to a journal that takes none. `cargo bench --bench log`, as root: each
+//! logs next to nothing, 10,000 lines a second, and as many to a journal that takes none. `cargo bench --workspace --bench log`, as root: each
 //! daemon has a journal's socket of its own, in a mount namespace.
 //!
 //! All three do the same work beside that: a client changes the priority of a waiting job 10,000 times a second, of which the
@@ -24,7 +24,7 @@ type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Lines a second.
 const LINES: u64 = 10_000;
 /// Connections that ask for them.
-const FLOODERS: u64 = 2;
+const FLOODERS: u64 = 8;
 /// How often the daemons take turns, and light jobs of each turn.
 const TURNS: usize = 6;
 const JOBS: usize = 12;

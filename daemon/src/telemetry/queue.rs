@@ -25,6 +25,9 @@ pub const CAPACITY: usize = 4096;
 /// How often it is said at most how many events were dropped while there is no end of them.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 
+/// Niceness of the thread that writes: as that of heavy lanes.
+const NICENESS: i32 = 10;
+
 /// How often to look whether a full queue has room for the word that it is to be emptied.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -75,7 +78,12 @@ impl Log {
     pub(super) fn start_with(&self, capacity: usize) -> io::Result<()> {
         let (queue, waiting) = sync_channel(capacity);
         let shared = Arc::clone(&self.0);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(&waiting))?;
+        let write = move || {
+            // Nor for a processor, where there are few. Without it the log is as well, only less polite.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+            shared.write_all(&waiting);
+        };
+        std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
         // Whoever comes second leaves a thread without a queue, which ends.
         let _ = self.0.queue.set(queue);
         Ok(())
