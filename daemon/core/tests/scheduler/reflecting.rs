@@ -103,7 +103,7 @@ fn a_picture_that_passes_is_the_first() {
     let state = shell.scheduler.view(job, shell.now).expect("it is there").state;
     let phase = Phase::Checking { done: 1, of: 2 };
     assert_eq!(state, JobState::Reflecting { round: 1, of: 4, phase });
-    shell.answer("b?", "YES", 0.8);
+    shell.answer("b?", "YES", 0.95);
     let (outcome, reflection) = shell.concluded(job);
     assert_eq!(outcome, picture(7));
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_picture_that_passes_is_the_first() {
     let round = &reflection.rounds[0];
     // The second check's lane was given to it when the first one's was, and began 10 ms later.
     assert_eq!((round.image_us, round.check_us, round.checks.len()), (100_000, 30_000, 2));
-    assert!((round.score - (0.9f32 * 0.8).sqrt()).abs() < 1e-6);
+    assert!((round.score - (0.9f32 * 0.95).sqrt()).abs() < 1e-6);
     assert!(shell.scheduler.is_idle() && shell.running().is_empty());
 }
 
