@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
-use gpusched_models::{Entry, Error, Kind, Part, flux2, vilt};
+use gpusched_models::{Breakdown, Entry, Error, Kind, Part, flux2, vilt};
 use gpusched_shared::ModelInfo;
 
 use crate::catalog;
@@ -159,27 +159,18 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
         Kind::ViltVqa => vilt::breakdown(&entry.path)?,
     };
     let info = catalog::info(entry, precision.bytes())?;
-    Ok(Survey {
-        reliable_pixels: reliable(&info),
-        info,
-        parts: breakdown.parts,
-        precision,
-        tables_bytes: breakdown.tables_bytes,
-        source: Source::Files(entry.path.clone()),
-    })
+    Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))
 }
 
 fn of_published(published: &Published, precision: Precision) -> Result<Survey, Error> {
     let breakdown = published.breakdown()?;
     let info = catalog::of_flux2(published.name, 0, published.defaults(), breakdown.footprint(), precision.bytes());
-    Ok(Survey {
-        reliable_pixels: reliable(&info),
-        info,
-        parts: breakdown.parts,
-        precision,
-        tables_bytes: breakdown.tables_bytes,
-        source: Source::Published(published.repository),
-    })
+    Ok(survey_of(info, breakdown, precision, Source::Published(published.repository)))
+}
+
+fn survey_of(info: ModelInfo, breakdown: Breakdown, precision: Precision, source: Source) -> Survey {
+    let Breakdown { parts, tables_bytes, .. } = breakdown;
+    Survey { reliable_pixels: reliable(&info), info, parts, precision, tables_bytes, source }
 }
 
 /// See [`gpusched_models::Footprint`]. A model that makes no pictures looks at all of them in one size.
