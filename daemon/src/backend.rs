@@ -38,6 +38,12 @@ pub enum Backend {
 pub struct Gpu {
     /// The executable, held so that all engines are of one version, whatever happens on the disk.
     pub program: Program,
+    /// What it is called.
+    pub name: String,
+    /// The driver's version, or nothing.
+    pub driver: String,
+    /// The version of CUDA that the driver is for.
+    pub cuda: String,
     /// What the partitions may take together, in bytes.
     pub budget_bytes: u64,
 }
@@ -111,6 +117,18 @@ impl Backend {
         Ok(Self::Cpu)
     }
 
+    /// What it is, as the labels of a metric.
+    pub fn labels(&self) -> [(&'static str, String); 4] {
+        let of = |backend: &str, device: &str, driver: &str, cuda: &str| {
+            [("backend", backend), ("device", device), ("driver", driver), ("cuda", cuda)]
+                .map(|(label, value)| (label, value.to_owned()))
+        };
+        match self {
+            Self::Cpu => of("cpu", "", "", ""),
+            Self::Cuda(gpu) => of("cuda", &gpu.name, &gpu.driver, &gpu.cuda),
+        }
+    }
+
     /// The configuration as it is on this backend.
     pub fn apply(&self, config: &Config) -> Config {
         let mut config = config.clone();
@@ -149,7 +167,7 @@ fn gpu(path: &Path, config: &Config) -> Result<Gpu, String> {
     if let Some(others) = facts.others() {
         tracing::warn!("the GPU is not this daemon's alone, and the classes get less for it: {others}");
     }
-    Ok(Gpu { program, budget_bytes })
+    Ok(Gpu { program, name: facts.name, driver: facts.driver.unwrap_or_default(), cuda: facts.cuda, budget_bytes })
 }
 
 impl fmt::Display for Facts {
@@ -306,7 +324,11 @@ mod tests {
         let cpu = Backend::Cpu.apply(&config);
         assert_eq!(cpu.classes[0].gate, Gate::Block);
         let program = Program(File::open("/dev/null").expect("it is there"));
-        let gpu = Backend::Cuda(Gpu { program, budget_bytes: 10 << 30 }).apply(&config);
+        let (name, driver, cuda) = ("A GPU".to_owned(), String::new(), "13.0".to_owned());
+        let backend = Backend::Cuda(Gpu { program, name, driver, cuda, budget_bytes: 10 << 30 });
+        let values = backend.labels().map(|(_, value)| value);
+        assert_eq!(values, ["cuda", "A GPU", "", "13.0"]);
+        let gpu = backend.apply(&config);
         assert_eq!((gpu.classes[0].gate, gpu.partitions()[0].cap_bytes), (Gate::Kernel, 6 << 30));
     }
 }

@@ -99,6 +99,8 @@ struct Begun {
     reread: Rereading,
     blobs: Arc<Blobs>,
     models: Vec<ModelInfo>,
+    /// What the engine computes on, for the metrics.
+    device_labels: [(&'static str, String); 4],
     /// Gone before the engine, which waits as it goes until its events are taken or nobody is there to take them.
     events: mpsc::Receiver<News>,
     engine: Form,
@@ -161,7 +163,7 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
     let device = take_device(&config.state_dir.join("engine.lock"), ORPHAN_PATIENCE)?;
     // Not before: an engine that is still there has memory of its own on the device.
     let backend = Backend::choose(config)?;
-    let config = backend.apply(config);
+    let (config, device_labels) = (backend.apply(config), backend.labels());
     config.check()?;
     let (event, events) = mpsc::channel::<News>(QUEUE);
     // The engine waits here when the driver is behind.
@@ -185,6 +187,7 @@ fn begin(config: &Config, reread: Reread, inherited: Inherited) -> Result<Begun,
         reread,
         blobs,
         models,
+        device_labels,
         events,
         engine,
         _lock: lock,
@@ -195,7 +198,8 @@ async fn run(begun: Begun, log: &Log) -> Result<(), ServeError> {
     // What comes first here goes last.
     let Begun { _lock, engine, events, endpoint, metrics: asked_for_metrics, metrics_socket, .. } = begun;
     let config = begun.config;
-    let (watchdog, reread, blobs, models) = (begun.watchdog, begun.reread, begun.blobs, begun.models);
+    let (watchdog, reread, blobs) = (begun.watchdog, begun.reread, begun.blobs);
+    let (models, device_labels) = (begun.models, begun.device_labels);
     say!(Message::EngineStarted, "the engine is ready, with {} models", models.len());
     let (reply, replies) = mpsc::channel(QUEUE);
     let clock = Clock::new(config.faults.wall_clock_offset_s.saturating_mul(1000));
@@ -204,6 +208,7 @@ async fn run(begun: Begun, log: &Log) -> Result<(), ServeError> {
     plan.retry.seed = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
     let lanes = config.lanes().iter().map(|lane| (lane.class_index, lane.to_string())).collect();
     let observer = Observer::new(&plan, lanes, log.clone());
+    observer.metrics().computes_on(&device_labels);
     let metrics = observer.metrics().clone();
     let settings = Settings { power_durable, retention, clock, commits: Some(metrics.commits()), vfs: None };
     let (journal, recovered) = Journal::open(&settings, Arc::clone(&blobs), reply)?;

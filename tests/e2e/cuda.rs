@@ -11,7 +11,7 @@ use gpusched_client::{AttemptEnd, JobId, Outcome, vqa};
 use crate::harness::daemon::{Daemon, Ended, Home, Setup, gpuschedd};
 use crate::harness::picture::red_circle_file;
 use crate::harness::programs::program;
-use crate::harness::{assert_well, made, outcome, quick};
+use crate::harness::{assert_well, made, metrics, outcome, quick};
 
 /// The executable, if there is one here.
 fn engine() -> Option<PathBuf> {
@@ -106,6 +106,15 @@ fn jobs_run_on_the_gpu() {
     let answer = client.submit(vqa("what color is the shape?"), vec![red_circle_file()], true).expect("accepted");
     let view = client.wait(answer).expect("waited for");
     assert!(matches!(outcome(&view), Outcome::Answers { .. }), "{:?}", view.state);
+    // What the device itself took of it is counted, by the device's clock.
+    let page = metrics::read(&daemon.home().file("metrics.sock"));
+    assert_eq!(
+        page.value(r#"gpusched_device_info{backend="cuda",device="A GPU",driver="580.65.06",cuda="13.0"}"#),
+        1.0
+    );
+    for lane in [r#"{class="heavy",lane="heavy-0"}"#, r#"{class="light",lane="light-0"}"#] {
+        assert!(page.value(&format!("gpusched_lane_device_seconds_total{lane}")) > 0.0, "{lane}: {}", page.text);
+    }
     // The partitions are shares of what is left of the GPU.
     let status = client.status().expect("status");
     let caps: u64 = status.classes.iter().map(|class| class.partition.cap_bytes).sum();

@@ -32,6 +32,13 @@ pub enum Event {
         /// Its size in pixels.
         size: Size,
     },
+    /// How long the device itself was at the job's stage, parked time included, where it counts that. Said before the end.
+    OnDevice {
+        /// The job.
+        job: JobId,
+        /// In microseconds, from the first of its work that the device came to until the last was done.
+        us: u64,
+    },
     /// The lane is done with the job and free.
     Finished(JobId, Result<Product, Failure>, Usage),
     /// The lane left the job at a yield point, because it was told to, and is free.

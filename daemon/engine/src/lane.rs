@@ -127,7 +127,7 @@ fn serve(assignment: &Assignment, pool: &ThreadPool, account: &Account, surround
     // While the stage is parked the pool's other threads find nothing to do and sleep.
     let (ended, usage, on_device): (_, Usage, _) = pool.install(run);
     if let Some(time) = on_device {
-        tracing::debug!(JOB_ID = job.0, "{} us on the device", time.as_micros());
+        say(Event::OnDevice { job: *job, us: u64::try_from(time.as_micros()).unwrap_or(u64::MAX) });
     }
     running.remove(*job);
     pulse.enter(Phase::Idle);

@@ -56,6 +56,7 @@ impl Driver {
                     self.observer.missed(class);
                 }
             }
+            Event::OnDevice { job, us } => self.observer.on_device(job, us),
             Event::Interrupted(job, usage) => {
                 self.note_end(job, usage);
                 self.input(Input::Interrupted(job, usage));

@@ -13,6 +13,7 @@
 //! | `OUTCOME` | how it ended, in one word |
 //! | `WAIT_MS`, `RUN_MS` | how long it waited for lanes, and how long they held it, in milliseconds |
 //! | `PARKED_MS` | of that, how long it made way |
+//! | `DEVICE_MS` | how long the device itself was at it, by its own clock, in milliseconds; not said by a CPU |
 //! | `PEAK_BYTES` | the most memory that it used beside its model's weights |
 //!
 //! What a job is about, its prompt and the questions about its picture, is never among them.

@@ -213,6 +213,15 @@ impl Observer {
         }
     }
 
+    /// The device itself was at a stage for so long, in microseconds.
+    pub fn on_device(&mut self, job: JobId, us: u64) {
+        let Some(story) = self.stories.get_mut(&job) else { return };
+        story.device_us = Some(story.device_us.unwrap_or(0).saturating_add(us));
+        if let Some(lane) = story.lane.and_then(|(lane, _)| self.metrics.of_lane(lane)) {
+            lane.on_device.inc_by(seconds(us));
+        }
+    }
+
     /// Takes down how things stand, and counts the time that jobs have been on lanes and parked up to now.
     pub fn take_down(&mut self, status: &StatusView, now: Time) {
         for story in self.stories.values_mut() {

@@ -25,6 +25,8 @@ pub(super) struct Story {
     pub(super) lane_name: Option<String>,
     /// Since when it is parked, and since when that has not been counted yet.
     pub(super) parked: Option<(Time, Time)>,
+    /// How long the device itself was at it, in microseconds, if it says.
+    pub(super) device_us: Option<u64>,
     /// The last round whose verdict has been told.
     pub(super) told_round: u8,
     /// How it ends, once that is known; told when it is on record.
@@ -57,6 +59,7 @@ impl Story {
             lane: None,
             lane_name: None,
             parked: None,
+            device_us: None,
             told_round: 0,
             end: None,
         }
@@ -114,6 +117,7 @@ impl Story {
             WAIT_MS = end.map(|end| end.wait_us / 1000),
             RUN_MS = end.map(|end| end.run_us / 1000),
             PARKED_MS = end.map(|end| end.parked_us / 1000),
+            DEVICE_MS = end.and(self.device_us).map(|us| us / 1000),
             PEAK_BYTES = end.map(|end| end.peak_bytes),
             "{subject} {what}"
         );

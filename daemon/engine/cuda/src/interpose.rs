@@ -119,10 +119,10 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
     if done == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         // What this stream has freed may not have been reached yet by the device.
         // SAFETY: Likewise.
-        done = match unsafe { cuStreamSynchronize(stream) } {
-            CUresult::CUDA_SUCCESS => unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) },
-            failed => failed,
-        };
+        let reached = unsafe { cuStreamSynchronize(stream) };
+        // SAFETY: Likewise.
+        let again = || unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) };
+        done = if reached == CUresult::CUDA_SUCCESS { again() } else { reached };
     }
     if done == CUresult::CUDA_SUCCESS {
         // SAFETY: The driver has just written it.

@@ -41,6 +41,7 @@ const ATTEMPT_ENDS: [AttemptEnd; 5] =
 /// All metrics, each for all its labels. Those with a class or a lane are at hand as [`OfClass`] and [`OfLane`].
 #[derive(Debug, Clone)]
 pub struct Families {
+    device: Family<Labels<4>, Gauge>,
     pub(super) draining: Gauge,
     pub(super) engine_up: Gauge,
     pub(super) engine_deaths: Counter,
@@ -78,6 +79,7 @@ pub struct Families {
     out_of_memory: Family<Class, Counter>,
     retries: Family<Class, Counter>,
     busy: Family<Labels<2>, Seconds>,
+    on_device: Family<Labels<2>, Seconds>,
 }
 
 /// The metrics of one class.
@@ -122,6 +124,8 @@ pub struct OfClass {
 pub struct OfLane {
     /// How long it held jobs, in seconds.
     pub busy: Seconds,
+    /// How long the device itself was at them, in seconds.
+    pub on_device: Seconds,
 }
 
 /// Registers metrics one after the other.
@@ -156,6 +160,7 @@ impl Families {
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned())]).set(1);
         let job: Make = || Histogram::new(JOB_SECONDS);
         let families = Self {
+            device: r.fresh("device_info", "Always 1; what the engine computes on, and with which driver"),
             draining: r.fresh("draining", "1 while no new jobs are taken"),
             engine_up: r.fresh("engine_up", "1 while there is an engine that can run something"),
             engine_deaths: r.fresh("engine_deaths", "How often the engine's process died"),
@@ -211,6 +216,10 @@ impl Families {
             out_of_memory: r.fresh("out_of_memory", "Attempts that ran out of memory"),
             retries: r.fresh("retries", "How often a job that ran out of memory was put off to be tried again"),
             busy: r.fresh("lane_busy_seconds", "How long the lane held jobs, time parked included"),
+            on_device: r.fresh(
+                "lane_device_seconds",
+                "How long the device itself was at the lane's jobs, by its own clock, time parked included; 0 on a CPU",
+            ),
         };
         for when in ["first", "final"] {
             // Of no jobs there is no share.
@@ -258,7 +267,12 @@ impl Families {
     }
 
     pub(super) fn of_lane(&self, class: &str, lane: &str) -> OfLane {
-        OfLane { busy: self.busy.get_or_create_owned(&[("class", class.to_owned()), ("lane", lane.to_owned())]) }
+        let lane = [("class", class.to_owned()), ("lane", lane.to_owned())];
+        OfLane { busy: self.busy.get_or_create_owned(&lane), on_device: self.on_device.get_or_create_owned(&lane) }
+    }
+
+    pub(super) fn device(&self, labels: &Labels<4>) -> Gauge {
+        self.device.get_or_create_owned(labels)
     }
 
     pub(super) fn ended(&self, class: &str, outcome: &'static str) -> Counter {

@@ -40,6 +40,11 @@ impl Metrics {
         }
     }
 
+    /// This is what the engine computes on.
+    pub fn computes_on(&self, labels: &[(&'static str, String); 4]) {
+        self.families.device(labels).set(1);
+    }
+
     /// How long the journal takes to commit, in seconds.
     pub fn commits(&self) -> Histogram {
         self.families.journal_commit.clone()

@@ -86,8 +86,7 @@ fn a_stage_that_is_stopped_while_it_is_parked_leaves_nothing_behind() {
         rig.until(|event| matches!(event, Event::Parked { .. }));
         rig.release();
         rig.tell(Command::Stop(job));
-        let ended = rig.next();
-        assert!(matches!(ended, Event::Interrupted(j, _) if j == job), "{ended:?}");
+        rig.until(|event| matches!(event, Event::Interrupted(j, _) if *j == job));
         rig.release();
         assert_eq!(rig.memory(HEAVY).live_bytes, idle.live_bytes);
         rig.tell(Command::Gate { class: HEAVY, closed: false });
