@@ -16,6 +16,14 @@ test:
 softcuda:
     tests/softcuda/suite.sh
 
+# The engine for CUDA, with NVIDIA's compiler: a quarter of an hour of a core, and no GPU
+cuda-check:
+    tests/gpu/check.sh
+
+# On a machine with an NVIDIA GPU: what cannot be shown without one, with what is expected of each
+gpu-accept *settings:
+    tests/gpu/accept.sh {{ settings }}
+
 # What CI does
 ci:
     .ci/run

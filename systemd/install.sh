@@ -7,6 +7,7 @@
 #   DESTDIR    put before every path, for packages            [nothing]
 #   PREFIX     where programs, units, models and manuals go   [/usr]
 #   PROGRAMS   the directory with gpuschedd and gpuctl        [target/release of this repository]
+#   CUDA_ENGINE  the engine for NVIDIA GPUs, if there is to be one  [gpusched-engine-cuda in PROGRAMS, if it is there]
 #   ZSH_COMPLETIONS  where zsh looks for completions          [PREFIX/share/zsh/site-functions]
 #
 # Build first: cargo build --release --workspace --bins. What an operator has changed in /etc stays, also on removal; so does
@@ -18,6 +19,7 @@ top=$(dirname -- "$here")
 DESTDIR=${DESTDIR-}
 PREFIX=${PREFIX-/usr}
 PROGRAMS=${PROGRAMS-$top/target/release}
+CUDA_ENGINE=${CUDA_ENGINE-$PROGRAMS/gpusched-engine-cuda}
 ZSH_COMPLETIONS=${ZSH_COMPLETIONS-$PREFIX/share/zsh/site-functions}
 action=${1-install}
 
@@ -141,6 +143,11 @@ for program in gpuschedd gpuctl; do
     put 755 "$PROGRAMS/$program" "$PREFIX/bin/$program"
     generated "$program"
 done
+
+# Where gpuschedd looks for it: it is no program for anybody's PATH.
+if [ "$action" = uninstall ] || [ -x "$CUDA_ENGINE" ]; then
+    put 755 "$CUDA_ENGINE" "$PREFIX/libexec/gpusched/gpusched-engine-cuda"
+fi
 
 put 644 "$(with_paths "$here/gpusched.service")" "$PREFIX/lib/systemd/system/gpusched.service"
 put 644 "$here/gpusched.socket" "$PREFIX/lib/systemd/system/gpusched.socket"

@@ -9,6 +9,7 @@ export CARGO_TARGET_DIR=$root/target/softcuda CARGO_INCREMENTAL=0
 chosen=("$@")
 
 mkdir -p "$CARGO_TARGET_DIR"
+printf 'Signature: 8a477f597d28d172789f06886806bc55\n' >"$CARGO_TARGET_DIR/CACHEDIR.TAG"
 tests/softcuda/toolkit.sh "$CARGO_TARGET_DIR/toolkit"
 # shellcheck disable=SC1091 # made by the line above
 . "$CARGO_TARGET_DIR/toolkit/env"
@@ -56,9 +57,14 @@ daemon() {
 
 step "build: engine" cargo build "${engine[@]}" --bins
 step "engine" cargo test "${engine[@]}" -- --nocapture
+# What is to be seen on a GPU, as far as it does not depend on how fast that is; with kernels that compute.
+step "engine: acceptance, rehearsed" env SOFTCUDA_NUMBERS=1 cargo run --quiet "${engine[@]}" --example accept -- \
+    facts reservation contention flush parity poison
 step "engine: lints" cargo clippy "${engine[@]}" --all-targets -- -D warnings
 step "engine: documentation" env RUSTDOCFLAGS="-D warnings" cargo doc "${engine[@]}" --no-deps
 step "daemon with the engine" daemon
+step "experiment, rehearsed" env MODEL=flux2-klein-tiny SIZE=64 PICTURES=2 QUESTIONS=3 \
+    tests/gpu/experiment.sh "$program" "$CARGO_TARGET_DIR/experiment"
 
 step "not deployable" not_deployable "$CARGO_TARGET_DIR/debug/candle" "$program"
 

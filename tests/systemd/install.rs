@@ -14,7 +14,7 @@ fn install(action: &str, root: &Path) -> Command {
     let mut command = Command::new(source().join("systemd/install.sh"));
     let programs = program("gpuschedd").parent().expect("it has one").to_owned();
     command.arg(action).env("DESTDIR", root).env("PROGRAMS", programs);
-    command.env_remove("PREFIX").env_remove("ZSH_COMPLETIONS");
+    command.env_remove("PREFIX").env_remove("CUDA_ENGINE").env_remove("ZSH_COMPLETIONS");
     command
 }
 
@@ -75,6 +75,20 @@ fn it_runs_from_where_it_was_put_and_leaves_nothing() {
     succeed(gpuctl.arg("status").env("GPUSCHED_SOCKET", home.socket()));
     drop(daemon);
 
+    succeed(&mut install("uninstall", &root));
+    assert_eq!(fs::read_dir(&root).expect("it is there").count(), 0, "{:?}", files(&root));
+}
+
+#[test]
+fn the_engine_for_gpus_is_put_where_the_daemon_looks_for_it() {
+    let home = Home::new("", "");
+    let root = home.file("root");
+    let with = |action: &str| succeed(install(action, &root).env("CUDA_ENGINE", "/bin/true"));
+    with("install");
+    let engine = root.join("usr/libexec/gpusched/gpusched-engine-cuda");
+    assert_eq!(fs::metadata(&engine).expect("it is there").permissions().mode() & 0o777, 0o755);
+    assert!(with("list").lines().any(|line| line == "/usr/libexec/gpusched/gpusched-engine-cuda"));
+    // Also by who has it no more.
     succeed(&mut install("uninstall", &root));
     assert_eq!(fs::read_dir(&root).expect("it is there").count(), 0, "{:?}", files(&root));
 }

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
     loader::read_json,
 };
 
+const PIPELINE_CLASS: &str = "Flux2KleinPipeline";
+
 /// `model_index.json` of a `Flux2KleinPipeline`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PipelineConfig {
     #[serde(rename = "_class_name")]
@@ -20,7 +22,7 @@ pub struct PipelineConfig {
 }
 
 /// `config.json` of a `Flux2Transformer2DModel`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names and meanings are diffusers'")]
 pub struct TransformerConfig {
@@ -41,7 +43,7 @@ pub struct TransformerConfig {
 }
 
 /// `config.json` of an `AutoencoderKLFlux2`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names and meanings are diffusers'")]
 pub struct VaeConfig {
@@ -64,7 +66,7 @@ pub struct VaeConfig {
 }
 
 /// `config.json` of a `Qwen3ForCausalLM`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names and meanings are transformers'")]
 pub struct TextEncoderConfig {
@@ -86,14 +88,14 @@ pub struct TextEncoderConfig {
     pub attention_bias: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Side {
     Square(u32),
     Sides(Vec<u32>),
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Rope {
     rope_theta: Option<f64>,
@@ -103,6 +105,11 @@ pub(super) struct Rope {
 }
 
 impl PipelineConfig {
+    /// What says that a directory is such a pipeline.
+    pub(super) fn new(is_distilled: bool) -> Self {
+        Self { class_name: PIPELINE_CLASS.to_owned(), is_distilled }
+    }
+
     /// Reads `path` and refuses another pipeline class.
     ///
     /// # Errors
@@ -110,7 +117,7 @@ impl PipelineConfig {
     /// [`Error::Missing`] or [`Error::Config`].
     pub fn read(path: &Path) -> Result<Self> {
         let config: Self = read_json(path)?;
-        require(path, "_class_name", &config.class_name.as_str(), &["Flux2KleinPipeline"])?;
+        require(path, "_class_name", &config.class_name.as_str(), &[PIPELINE_CLASS])?;
         Ok(config)
     }
 }

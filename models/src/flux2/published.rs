@@ -4,7 +4,7 @@
 //! all of them, and diffusers' default.
 
 use super::{
-    config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+    config::{PipelineConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
     footprint::{Configs, Count},
     pipeline::{Defaults, MAX_TEXT_TOKENS},
     text_encoder::TextEncoder,
@@ -106,6 +106,20 @@ impl Published {
         Ok(configs.breakdown(counts, TOKENIZER_FILE_BYTES))
     }
 
+    /// Its configuration files, with what is read of them here: paths in its directory, and JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`serde_json::Error`], which would be a mistake in the configurations.
+    pub fn files(&self) -> serde_json::Result<[(&'static str, serde_json::Value); 4]> {
+        Ok([
+            ("model_index.json", serde_json::to_value(PipelineConfig::new(self.distilled))?),
+            ("text_encoder/config.json", serde_json::to_value(self.size.text_encoder())?),
+            ("transformer/config.json", serde_json::to_value(self.size.transformer())?),
+            ("vae/config.json", serde_json::to_value(VaeConfig::default())?),
+        ])
+    }
+
     /// The tensors of its parts that are loaded.
     ///
     /// # Errors
@@ -205,6 +219,29 @@ mod tests {
         let run = footprint.run_numbers + footprint.run_numbers_per_pixel * 1024 * 1024;
         let peak = (footprint.parameters + run) * BF16 + footprint.tables_bytes;
         assert!((33_000_000_000..36_000_000_000).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn its_files_are_read_as_what_they_were_made_of() {
+        for published in &PUBLISHED {
+            let dir = tempfile::tempdir().unwrap();
+            for (path, json) in published.files().unwrap() {
+                let path = dir.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, json.to_string()).unwrap();
+            }
+            let at = |path: &str| dir.path().join(path);
+            assert_eq!(PipelineConfig::read(&at("model_index.json")).unwrap().is_distilled, published.distilled);
+            let text = TextEncoderConfig::read(&at("text_encoder/config.json")).unwrap();
+            let transformer = TransformerConfig::read(&at("transformer/config.json")).unwrap();
+            let vae = VaeConfig::read(&at("vae/config.json")).unwrap();
+            let counts = Counts {
+                text_encoder: Census::of(|vb| TextEncoder::new(&text, vb)).unwrap(),
+                transformer: Census::of(|vb| Transformer::new(&transformer, vb)).unwrap(),
+                vae: Census::of(|vb| Vae::new(&vae, vb)).unwrap(),
+            };
+            assert_eq!(counts, published.counts().unwrap(), "{}", published.name);
+        }
     }
 
     #[test]
