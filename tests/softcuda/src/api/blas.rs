@@ -56,7 +56,7 @@ extern "C" fn cublasDestroy_v2(handle: usize) -> Answer {
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasSetStream_v2(handle: usize, on: usize) -> Answer {
-    super::random::set_stream(handle, on).into()
+    super::set_stream(handle, on).into()
 }
 
 /// A product as a kernel: what it reads and writes must be there, as far as can be told from where that begins.

@@ -99,6 +99,14 @@ fn wait(over: impl Fn(&Gpu) -> bool) -> Status {
     }
 }
 
+/// Where a library's handle sends its work from now on.
+fn set_stream(handle: usize, on: usize) -> Result<(), Status> {
+    let mut gpu = gpu();
+    let id = stream(&mut gpu, on)?;
+    gpu.libraries.get_mut(handle).ok_or(Status::NOT_INITIALIZED)?.stream = id;
+    Ok(())
+}
+
 /// The stream that a handle means for this thread.
 fn stream(gpu: &mut Gpu, handle: usize) -> Result<StreamId, Status> {
     if handle != PER_THREAD {

@@ -1,7 +1,7 @@
 //! cuRAND, as far as candle calls it. The numbers are of the distribution asked for and depend on the seed alone, but they
 //! are not cuRAND's.
 
-use super::{DEFAULT_STREAM, gpu, put, stream};
+use super::{DEFAULT_STREAM, gpu, put};
 use crate::model::engine::Work;
 use crate::model::library::Library;
 use crate::status::Status;
@@ -46,14 +46,6 @@ impl Numbers {
     }
 }
 
-/// Where a library's handle sends its work from now on.
-pub(super) fn set_stream(handle: usize, on: usize) -> Result<(), Status> {
-    let mut gpu = gpu();
-    let id = stream(&mut gpu, on)?;
-    gpu.libraries.get_mut(handle).ok_or(Status::NOT_INITIALIZED)?.stream = id;
-    Ok(())
-}
-
 #[unsafe(no_mangle)]
 extern "C" fn curandCreateGenerator(handle: Option<&mut usize>, _kind: i32) -> Answer {
     let mut gpu = gpu();
@@ -68,7 +60,7 @@ extern "C" fn curandDestroyGenerator(handle: usize) -> Answer {
 
 #[unsafe(no_mangle)]
 extern "C" fn curandSetStream(handle: usize, on: usize) -> Answer {
-    set_stream(handle, on).into()
+    super::set_stream(handle, on).into()
 }
 
 #[unsafe(no_mangle)]
