@@ -16,6 +16,7 @@ pub mod noise;
 pub mod norm;
 pub mod picture;
 pub mod resample;
+pub mod sd3;
 pub mod tokenizer;
 pub mod vilt;
 pub mod yield_point;

@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod published;
+mod sd3;
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,0 +1,48 @@
+//! Stable Diffusion 3 against diffusers. `models/fixtures/make_sd3.py` made the inputs and outputs.
+
+use gpusched_models::{
+    Error, Unobserved,
+    sd3::{config::TransformerConfig, transformer::Transformer},
+};
+
+use crate::{Io, Stage, fixture, weights};
+
+fn transformer(dir: &str) -> Transformer {
+    let config = TransformerConfig::read(&fixture(dir).join("config.json")).unwrap();
+    Transformer::new(&config, weights(&fixture(dir))).unwrap()
+}
+
+fn compare(name: &'static str, dir: &str) {
+    let (io, transformer) = (Io::of(dir), transformer(dir));
+    let mut stage = Stage::new(name);
+    for (case, sigma) in io.notes["sigmas"].as_object().unwrap() {
+        let part = |part: &str| io.get(&format!("{case}.{part}"));
+        let sigma = sigma.as_f64().unwrap() as f32;
+        let got = transformer.forward(&part("latents"), &part("text"), &part("pooled"), sigma, &Unobserved).unwrap();
+        stage.compare(&got, &part("out"));
+    }
+}
+
+#[test]
+fn transformer_of_3_0() {
+    compare("SD3 transformer", "sd3-transformer");
+}
+
+#[test]
+fn transformer_of_3_5() {
+    compare("SD3.5 transformer, with dual attention", "sd3-5-transformer");
+}
+
+#[test]
+fn latents_that_do_not_fit_are_refused() {
+    let (io, transformer) = (Io::of("sd3-transformer"), transformer("sd3-transformer"));
+    let part = |part: &str| io.get(&format!("square.{part}"));
+    let (latents, text, pooled) = (part("latents"), part("text"), part("pooled"));
+    for size in [3, 0] {
+        let odd = latents.narrow(2, 0, size).unwrap();
+        let refused = transformer.forward(&odd, &text, &pooled, 1.0, &Unobserved);
+        assert!(matches!(refused, Err(Error::Input(_))), "{size}");
+    }
+    let large = latents.repeat((1, 1, 2, 1)).unwrap();
+    assert!(matches!(transformer.forward(&large, &text, &pooled, 1.0, &Unobserved), Err(Error::Input(_))));
+}
