@@ -2,7 +2,13 @@
 
 use gpusched_models::{
     Error, Unobserved,
-    sd3::{config::TransformerConfig, transformer::Transformer},
+    flux2::scheduler::SchedulerConfig,
+    sd3::{
+        config::TransformerConfig,
+        schedule::sigmas,
+        transformer::Transformer,
+        vae::{Vae, VaeConfig},
+    },
 };
 
 use crate::{Io, Stage, fixture, weights};
@@ -31,6 +37,27 @@ fn transformer_of_3_0() {
 #[test]
 fn transformer_of_3_5() {
     compare("SD3.5 transformer, with dual attention", "sd3-5-transformer");
+}
+
+#[test]
+fn autoencoder() {
+    let (io, dir) = (Io::of("sd3-vae"), fixture("sd3-vae"));
+    let vae = Vae::new(&VaeConfig::read(&dir.join("config.json")).unwrap(), &weights(&dir)).unwrap();
+    let mut stage = Stage::new("SD3 autoencoder");
+    stage.compare(&vae.encode(&io.get("pixels"), &Unobserved).unwrap(), &io.get("latents"));
+    stage.compare(&vae.decode(&io.get("latents"), &Unobserved).unwrap(), &io.get("decoded"));
+}
+
+#[test]
+fn noise_levels() {
+    let (io, dir) = (Io::of("sd3-vae"), fixture("sd3-vae"));
+    let config = SchedulerConfig::read(&dir.join("scheduler_config.json")).unwrap();
+    let mut stage = Stage::new("SD3 noise levels");
+    for (steps, want) in io.notes["sigmas"].as_object().unwrap() {
+        let want: Vec<f32> = serde_json::from_value(want.clone()).unwrap();
+        let tensor = |values: &[f32]| candle_core::Tensor::new(values, &candle_core::Device::Cpu).unwrap();
+        stage.compare(&tensor(&sigmas(&config, steps.parse().unwrap())), &tensor(&want));
+    }
 }
 
 #[test]

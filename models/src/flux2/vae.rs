@@ -107,7 +107,7 @@ impl Vae {
 }
 
 /// diffusers' `Encoder`.
-struct Encoder {
+pub(crate) struct Encoder {
     conv_in: Conv3x3,
     down: Vec<DownBlock>,
     mid: MidBlock,
@@ -116,7 +116,7 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(config: &VaeConfig, vb: VarBuilder<'_>) -> Built<Self> {
+    pub(crate) fn new(config: &VaeConfig, vb: VarBuilder<'_>) -> Built<Self> {
         let (channels, groups) = (&config.block_out_channels, config.norm_num_groups);
         let (first, last) = ends(channels)?;
         let blocks = vb.pp("down_blocks");
@@ -133,7 +133,7 @@ impl Encoder {
         })
     }
 
-    fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+    pub(crate) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
         observer.reach(Site::VaeStage)?;
         let mut xs = self.conv_in.forward(xs)?;
         for block in &self.down {
@@ -146,7 +146,7 @@ impl Encoder {
 }
 
 /// diffusers' `Decoder`.
-struct Decoder {
+pub(crate) struct Decoder {
     conv_in: Conv3x3,
     mid: MidBlock,
     up: Vec<UpBlock>,
@@ -155,7 +155,7 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn new(config: &VaeConfig, vb: VarBuilder<'_>) -> Built<Self> {
+    pub(crate) fn new(config: &VaeConfig, vb: VarBuilder<'_>) -> Built<Self> {
         let (channels, groups) = (config.decoder_channels(), config.norm_num_groups);
         let (first, last) = ends(channels)?;
         let blocks = vb.pp("up_blocks");
@@ -172,7 +172,7 @@ impl Decoder {
         })
     }
 
-    fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
+    pub(crate) fn forward(&self, xs: &Tensor, observer: &dyn YieldPoint) -> Result<Tensor> {
         observer.reach(Site::VaeStage)?;
         let mut xs = self.mid.forward(&self.conv_in.forward(xs)?, observer)?;
         for block in &self.up {

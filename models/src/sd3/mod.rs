@@ -1,8 +1,10 @@
 //! Stable Diffusion 3 and 3.5: pictures from text, and regions of pictures made anew.
 //!
-//! So far its transformer. It is our own and not candle-transformers', which has the names of the original release, not those of
+//! So far its transformer, its autoencoder and its schedule. The transformer is our own and not candle-transformers', which has the names of the original release, not those of
 //! the directories that diffusers writes, and no place where a run could be parked.
 
 mod blocks;
 pub mod config;
+pub mod schedule;
 pub mod transformer;
+pub mod vae;
