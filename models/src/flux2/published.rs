@@ -91,7 +91,7 @@ impl Published {
     /// [`Error::Device`](crate::Error::Device), which would be a mistake in the constructors of the parts.
     pub fn breakdown(&self) -> Result<Breakdown> {
         let Counts { text_encoder, transformer, vae } = self.counts()?;
-        let all = |census: &Census| Count { read: census.parameters(), unread: 0 };
+        let all = |census: &Census| Count { read: census.parameters(), ..Count::default() };
         let text = self.size.text_encoder();
         let behind = (text.num_hidden_layers - text.taps()[2]) as u64;
         let head = if self.size.tied() { 0 } else { (text.vocab_size * text.hidden_size) as u64 };
