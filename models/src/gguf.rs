@@ -277,8 +277,9 @@ impl<R: Read> Input<R> {
 
     fn skip(&mut self, bytes: u64) -> Result<(), String> {
         let skipped = io::copy(&mut (&mut self.left).take(bytes), &mut io::sink());
-        self.read += bytes;
-        if skipped.map_err(|e| format!("cannot be read: {e}"))? == bytes { Ok(()) } else { Err(self.short()) }
+        let skipped = skipped.map_err(|e| format!("cannot be read: {e}"))?;
+        self.read += skipped;
+        if skipped == bytes { Ok(()) } else { Err(self.short()) }
     }
 
     /// A value of metadata. Each takes bytes of the header, so that its bound bounds this as well.

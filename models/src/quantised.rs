@@ -124,12 +124,7 @@ impl<'a> QuantisedFile<'a> {
         values.to_dtype(self.dtype)
     }
 
-    pub(crate) fn layers<const N: usize>(
-        &self,
-        name: &str,
-        input: usize,
-        outputs: [usize; N],
-    ) -> Built<[Linear; N]> {
+    pub(crate) fn layers<const N: usize>(&self, name: &str, input: usize, outputs: [usize; N]) -> Built<[Linear; N]> {
         let place = self.find(name, &[outputs.iter().sum(), input])?;
         apart(outputs, |start, count| match place.stored.plain() {
             Some(plain) => {

@@ -122,7 +122,8 @@ impl Stream {
         let [query, key, value, output, query_norm, key_norm, feed_forward] = names;
         let (attention, feed_forward) = (weights.pp("attn"), weights.pp(feed_forward));
         let linear = |name: &str| attention.pp(name).linear(width, width);
-        let norm = |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(attention.pp(name).vector(head_dim)?, config.eps)) };
+        let norm =
+            |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(attention.pp(name).vector(head_dim)?, config.eps)) };
         let [gate, up] = feed_forward.pp("linear_in").joint(width, [inner; 2])?;
         Ok(Self {
             query: linear(query)?,
@@ -172,7 +173,8 @@ impl SingleBlock {
     pub(super) fn new(config: &TransformerConfig, weights: &Weights<'_>) -> Result<Self> {
         let (width, inner, head_dim) = (config.width(), config.mlp_width(), config.attention_head_dim);
         let weights = weights.pp("attn");
-        let norm = |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(weights.pp(name).vector(head_dim)?, config.eps)) };
+        let norm =
+            |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(weights.pp(name).vector(head_dim)?, config.eps)) };
         let outputs = [width, width, width, inner, inner];
         let [query, key, value, gate, up] = weights.pp("to_qkv_mlp_proj").joint(width, outputs)?;
         Ok(Self {

@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn other_names_stay() {
-        for name in ["x_embedder.weight", "transformer_blocks.0.attn.to_q.weight", "double_blocks.0.new.bias", "", "lora"] {
+        for name in
+            ["x_embedder.weight", "transformer_blocks.0.attn.to_q.weight", "double_blocks.0.new.bias", "", "lora"]
+        {
             assert_eq!(of(name, 2), [(name.to_owned(), vec![0..2])]);
         }
         let norm = "single_transformer_blocks.7.attn.norm_k.weight".to_owned();
