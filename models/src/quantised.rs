@@ -156,11 +156,11 @@ impl<'a> QuantisedFile<'a> {
         if let [rows, _] = there.as_mut_slice() {
             *rows = place.rows.iter().map(|range| range.end - range.start).sum();
         }
-        if there.iter().eq(shape.iter().map(|&side| side as u64).collect::<Vec<_>>().iter()) {
-            Ok(place)
-        } else {
-            refuse(format!("has {name} in the shape {there:?}; the configuration asks for {shape:?}"))
+        let wanted: Vec<_> = shape.iter().map(|&side| side as u64).collect();
+        if there == wanted {
+            return Ok(place);
         }
+        refuse(format!("has {name} in the shape {there:?}; the configuration asks for {wanted:?}"))
     }
 
     /// The bytes of `count` rows, from row `first` on.

@@ -33,6 +33,10 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/transformer-gguf")
 }
 
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny")
+}
+
 fn transformer(dir: &Path) -> Result<Transformer, Error> {
     let config = TransformerConfig::read(&dir.join("config.json"))?;
     TransformerFiles::find(dir)?.load(&config, &CPU, DType::F32, &Progress::new(&Unobserved, 1))
@@ -99,7 +103,7 @@ struct Quantised {
 impl Quantised {
     fn of(kind: GgmlDType) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        common::quantise(&dir.path().join("tiny"), kind);
+        common::quantise(&shipped(), &dir.path().join("tiny"), kind);
         Self { dir }
     }
 
@@ -130,7 +134,7 @@ fn apart(one: &Picture, other: &Picture) -> f64 {
 
 #[test]
 fn a_picture_is_close_to_that_of_the_dense_model() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
+    let shipped = shipped();
     let dense = picture(&Pipeline::load(&shipped, &CPU, DType::F32, &Unobserved).unwrap());
     let grey = Picture::new(64, 64, vec![128; 64 * 64 * 3]).unwrap();
     let [q8, q4] = [GgmlDType::Q8_0, GgmlDType::Q4_0].map(|kind| {
@@ -159,7 +163,7 @@ fn it_is_found_and_counted_as_it_is_stored() {
     let [found] = scan(&[model.dir.path().to_owned()]).unwrap().try_into().unwrap();
     assert_eq!((found.name.as_str(), found.kind), ("tiny", Kind::Flux2Klein));
     let file = model.transformer().join("tiny.gguf");
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
+    let shipped = shipped();
     let dense = flux2::breakdown(&shipped).unwrap();
     let dense_file = shipped.join("transformer/diffusion_pytorch_model.safetensors");
     let [entry] = scan(&[shipped.parent().unwrap().to_owned()])

@@ -1,4 +1,6 @@
-//! The shipped model with its transformer quantised.
+//! The shipped model with its transformer quantised; also for `tests/e2e`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
 use std::{fs, fs::File, path::Path};
 
@@ -7,11 +9,10 @@ use candle_core::{
     quantized::{GgmlDType, QTensor, gguf_file},
 };
 
-/// Makes `to` a copy of the shipped FLUX.2, but for the transformer: its matrices are of this type, in `tiny.gguf`, under
+/// Makes `to` a copy of the FLUX.2 in `shipped`, but for the transformer: its matrices are of this type, in `tiny.gguf`, under
 /// diffusers' names. Where rows are no whole blocks, they are numbers.
-pub(crate) fn quantise(to: &Path, kind: GgmlDType) {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
-    copy(&shipped, to);
+pub(crate) fn quantise(shipped: &Path, to: &Path, kind: GgmlDType) {
+    copy(shipped, to);
     let dense = to.join("transformer/diffusion_pytorch_model.safetensors");
     let tensors = candle_core::safetensors::load(&dense, &Device::Cpu).unwrap();
     fs::remove_file(&dense).unwrap();
