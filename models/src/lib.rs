@@ -1,9 +1,10 @@
 //! FLUX.2 klein and ViLT in candle, loading Hugging Face directories unchanged.
 //!
-//! A FLUX.2 transformer may be quantised, in GGUF. [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
+//! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
 //! pictures. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
-//! [`Error::Config`], never a silently different result. Long work calls a [`YieldPoint`] at short intervals and can
-//! be stopped there. [`catalog::scan`] finds the models in a set of directories.
+//! [`Error::Config`], never a silently different result. A FLUX.2 transformer may be quantised, in a GGUF file. Long work
+//! calls a [`YieldPoint`] at short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of
+//! directories.
 
 pub mod attention;
 pub mod catalog;
