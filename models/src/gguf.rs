@@ -234,9 +234,9 @@ struct Input<R> {
 
 impl<R: Read> Input<R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), String> {
-        self.left.read_exact(bytes).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.short(),
-            _ => format!("cannot be read: {e}"),
+        self.left.read_exact(bytes).map_err(|e| {
+            let ended = e.kind() == io::ErrorKind::UnexpectedEof;
+            if ended { self.short() } else { format!("cannot be read: {e}") }
         })?;
         self.read += bytes.len() as u64;
         Ok(())

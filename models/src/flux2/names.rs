@@ -4,6 +4,8 @@
 //! As diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`: the original has queries, keys and values of a stream
 //! in one matrix, and in the last layer's modulation shift before scale.
 
+use std::ops::Range;
+
 use crate::{gguf::Stored, quantised::Renamed};
 
 /// In front of all names, in files that hold more than a transformer.
@@ -53,7 +55,7 @@ const QKV: [(&str, [&str; 3]); 2] =
 pub(super) fn renamed(name: &str, stored: &Stored) -> Vec<Renamed> {
     let name = name.strip_prefix(PREFIX).unwrap_or(name);
     let (rows, _) = stored.rows();
-    let all = |name: String| vec![(name, vec![0..rows])];
+    let all = |name: String| vec![(name, one(0..rows))];
     // The original calls a norm's weight its scale.
     let Some(layer) = name.strip_suffix(".weight").or_else(|| name.strip_suffix(".scale")) else {
         return all(name.to_owned());
@@ -68,7 +70,7 @@ pub(super) fn renamed(name: &str, stored: &Stored) -> Vec<Renamed> {
             let third = rows / 3;
             let part = |(name, start): (&&str, u64)| {
                 let end = if start == 2 { rows } else { (start + 1) * third };
-                (format!("{block}.attn.{name}.weight"), vec![start * third..end])
+                (format!("{block}.attn.{name}.weight"), one(start * third..end))
             };
             return parts.iter().zip(0..).map(part).collect();
         }
@@ -82,6 +84,10 @@ pub(super) fn renamed(name: &str, stored: &Stored) -> Vec<Renamed> {
         return all(format!("single_transformer_blocks.{index}.{within}.weight"));
     }
     all(find(&SINGLE, layer).map_or_else(|| name.to_owned(), |layer| format!("{layer}.weight")))
+}
+
+fn one(rows: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(rows).collect()
 }
 
 fn find(names: &[(&str, &'static str)], original: &str) -> Option<&'static str> {
@@ -103,7 +109,7 @@ mod tests {
         let name = |of: &str| format!("transformer_blocks.3.attn.{of}.weight");
         assert_eq!(
             of("double_blocks.3.txt_attn.qkv.weight", 6),
-            [(name("add_q_proj"), vec![0..2]), (name("add_k_proj"), vec![2..4]), (name("add_v_proj"), vec![4..6])]
+            [(name("add_q_proj"), one(0..2)), (name("add_k_proj"), one(2..4)), (name("add_v_proj"), one(4..6))]
         );
         let swapped = ("norm_out.linear.weight".to_owned(), vec![5..10, 0..5]);
         assert_eq!(of("model.diffusion_model.final_layer.adaLN_modulation.1.weight", 10), [swapped]);
@@ -114,11 +120,11 @@ mod tests {
         for name in
             ["x_embedder.weight", "transformer_blocks.0.attn.to_q.weight", "double_blocks.0.new.bias", "", "lora"]
         {
-            assert_eq!(of(name, 2), [(name.to_owned(), vec![0..2])]);
+            assert_eq!(of(name, 2), [(name.to_owned(), one(0..2))]);
         }
         let norm = "single_transformer_blocks.7.attn.norm_k.weight".to_owned();
         for ending in ["scale", "weight"] {
-            assert_eq!(of(&format!("single_blocks.7.norm.key_norm.{ending}"), 1), [(norm.clone(), vec![0..1])]);
+            assert_eq!(of(&format!("single_blocks.7.norm.key_norm.{ending}"), 1), [(norm.clone(), one(0..1))]);
         }
     }
 }
