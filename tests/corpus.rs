@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gpusched_daemon::journal::row;
 use gpusched_models::Picture;
+use gpusched_models::gguf::Header;
 use gpusched_tests::feed::{self, TARGETS};
 
 /// Of the whole corpus, which every clone has to carry.
@@ -40,6 +41,9 @@ fn some_seeds_are_good() {
         let picture = Picture::decode(&read(&format!("pictures/{name}")), 1 << 20);
         assert!(picture.is_ok(), "{name}: {picture:?}");
     }
+    let weights = read("gguf/small");
+    let header = Header::read(weights.as_slice(), weights.len() as u64);
+    assert!(header.as_ref().is_ok_and(|header| header.tensors.len() == 2), "{header:?}");
     for name in ["rows/hand-made", "rows/stage"] {
         let row = feed::row(std::str::from_utf8(&read(name)).expect("text"));
         assert!(row::view(&row).is_ok(), "{name}: {:?}", row::view(&row));

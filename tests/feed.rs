@@ -9,6 +9,7 @@ use gpusched_daemon::config::Config;
 use gpusched_daemon::journal::row::{self, JobRow};
 use gpusched_daemon::server::greeting;
 use gpusched_models::Picture;
+use gpusched_models::gguf::Header;
 use gpusched_models::tokenizer::{ChatTokenizer, Words};
 use gpusched_shared::frame::{Frame, FrameTooLarge, Frames, HEADER, MAX_REQUEST};
 use gpusched_shared::spec::{MAX_TEXT_BYTES, check_key};
@@ -19,7 +20,7 @@ use gpusched_sim::Scenario;
 pub type Feed = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Feed); 8] = [
+pub const TARGETS: [(&str, Feed); 9] = [
     ("frames", frames),
     ("codec", codec),
     ("handshake", handshake),
@@ -28,6 +29,7 @@ pub const TARGETS: [(&str, Feed); 8] = [
     ("tokenizer", tokenizer),
     ("rows", rows),
     ("scenarios", scenarios),
+    ("gguf", gguf),
 ];
 
 /// Pixels that a picture may have here: few, so that most of the time goes into what is strange.
@@ -200,4 +202,17 @@ pub fn scenarios(bytes: &[u8]) {
     if let Ok(scenario) = Scenario::parse(text, "fuzz") {
         assert!(scenario.check().is_ok());
     }
+}
+
+/// The begin of a file of weights: refused, or of tensors that lie within it, each in a place of its own.
+pub fn gguf(bytes: &[u8]) {
+    let length = bytes.len() as u64;
+    let Ok(header) = Header::read(bytes, length) else { return };
+    let mut places: Vec<_> = header.tensors.values().map(|tensor| (tensor.start, tensor.bytes())).collect();
+    places.sort_unstable();
+    let end = places.into_iter().fold(24, |free, (start, bytes)| {
+        assert!(start >= free && bytes > 0, "{header:?}");
+        start + bytes
+    });
+    assert!(end <= length.max(24), "{header:?}");
 }

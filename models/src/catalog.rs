@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     error::{Error, Result},
+    flux2::files::TransformerFiles,
     loader::{WeightFiles, read_json},
 };
 
@@ -46,14 +47,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The type in which most of its weights are stored; of a pipeline, those of its transformer. Reads files' headers only.
+    /// The type in which most of its weights are stored; of a pipeline, those of its transformer, or if that is in GGUF,
+    /// which most often is quantised, those of its text encoder. Reads files' headers only.
     ///
     /// # Errors
     ///
     /// [`Error::Missing`] and [`Error::Weights`] for unusable files.
     pub fn stored_type(&self) -> Result<DType> {
         let dir = match self.kind {
-            Kind::Flux2Klein => self.path.join("transformer"),
+            Kind::Flux2Klein => match TransformerFiles::find(&self.path.join("transformer"))? {
+                TransformerFiles::Tensors(files) => return files.stored_type(),
+                TransformerFiles::Gguf(_) => self.path.join("text_encoder"),
+            },
             Kind::ViltVqa => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
@@ -97,8 +102,9 @@ fn recognise(path: &Path) -> Option<(Kind, u64)> {
     let bytes = |dir: &Path| WeightFiles::find(dir).and_then(|files| files.bytes()).ok();
     let index: Option<PipelineClass> = read_json(&path.join("model_index.json")).ok();
     if index.is_some_and(|i| i.class_name == "Flux2KleinPipeline") {
-        let sizes: Option<Vec<u64>> = KLEIN_PARTS.iter().map(|part| bytes(&path.join(part))).collect();
-        return Some((Kind::Flux2Klein, sizes?.iter().sum()));
+        let [text_encoder, transformer, vae] = KLEIN_PARTS.map(|part| path.join(part));
+        let transformer = TransformerFiles::find(&transformer).and_then(|files| files.bytes()).ok()?;
+        return Some((Kind::Flux2Klein, bytes(&text_encoder)? + transformer + bytes(&vae)?));
     }
     let config: ModelClass = read_json(&path.join("config.json")).ok()?;
     config

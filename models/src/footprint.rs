@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 /// square of the area, and a straight line through the larger sizes would be far above the usual ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Numbers in the weights.
+    /// Numbers in the weights, but for those that stay quantised.
     pub parameters: u64,
+    /// Bytes of the weights that stay quantised, whatever the type computed in.
+    pub quantised_bytes: u64,
     /// Bytes beside the weights for as long as the model is loaded: tokenizer and tables.
     pub tables_bytes: u64,
     /// Numbers held while it runs, whatever the size of the pictures.
@@ -36,6 +38,8 @@ pub struct Part {
     pub name: &'static str,
     /// Numbers in those of its weights that are loaded.
     pub parameters: u64,
+    /// Those among them that stay quantised in memory.
+    pub quantised: Quantised,
     /// Numbers in the weights that belong to it and that no picture or answer needs, so that they are never read.
     pub unread: u64,
     /// Numbers held while it runs, as in [`Footprint`].
@@ -44,13 +48,35 @@ pub struct Part {
     pub run_numbers_per_pixel: u64,
 }
 
+/// Weights that are kept as they are stored, in blocks of few bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quantised {
+    /// Numbers in them.
+    pub parameters: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+}
+
+impl Part {
+    /// Bytes of the weights in memory, where a number takes so many.
+    #[must_use]
+    pub fn weights_bytes(&self, number_bytes: u64) -> u64 {
+        self.dense() * number_bytes + self.quantised.bytes
+    }
+
+    fn dense(&self) -> u64 {
+        self.parameters - self.quantised.parameters
+    }
+}
+
 impl Breakdown {
     /// What the model needs as a whole: all weights, and while it runs the most that any part does.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         let most = |numbers: fn(&Part) -> u64| self.parts.iter().map(numbers).max().unwrap_or(0);
         Footprint {
-            parameters: self.parts.iter().map(|part| part.parameters).sum(),
+            parameters: self.parts.iter().map(Part::dense).sum(),
+            quantised_bytes: self.parts.iter().map(|part| part.quantised.bytes).sum(),
             tables_bytes: self.tables_bytes,
             run_numbers: most(|part| part.run_numbers),
             run_numbers_per_pixel: most(|part| part.run_numbers_per_pixel),

@@ -2,8 +2,9 @@
 //!
 //! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
 //! pictures. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
-//! [`Error::Config`], never a silently different result. Long work calls a [`YieldPoint`] at short intervals and can
-//! be stopped there. [`catalog::scan`] finds the models in a set of directories.
+//! [`Error::Config`], never a silently different result. A FLUX.2 transformer may be quantised, in a GGUF file. Long work
+//! calls a [`YieldPoint`] at short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of
+//! directories.
 
 pub mod attention;
 pub mod catalog;
@@ -11,10 +12,13 @@ pub mod census;
 pub mod error;
 pub mod flux2;
 pub mod footprint;
+pub mod gguf;
+pub mod linear;
 pub mod loader;
 pub mod noise;
 pub mod norm;
 pub mod picture;
+pub mod quantised;
 pub mod resample;
 pub mod sd3;
 pub mod tokenizer;
@@ -24,6 +28,6 @@ pub mod yield_point;
 pub use catalog::{Entry, Kind, scan};
 pub use census::Census;
 pub use error::{Error, Result};
-pub use footprint::{Breakdown, Footprint, Part};
+pub use footprint::{Breakdown, Footprint, Part, Quantised};
 pub use picture::Picture;
 pub use yield_point::{Interrupted, Site, Unobserved, YieldPoint};

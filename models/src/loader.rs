@@ -182,11 +182,11 @@ impl<'a> Progress<'a> {
         self.before_file()
     }
 
-    fn before_file(&self) -> Result<()> {
+    pub(crate) fn before_file(&self) -> Result<()> {
         Ok(self.observer.reach(Site::WeightFile { done: self.done.get(), total: self.total })?)
     }
 
-    fn file_done(&self) {
+    pub(crate) fn file_done(&self) {
         self.done.set(self.done.get() + 1);
     }
 }
@@ -223,7 +223,7 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Bytes read within one file after which the observer is asked again.
-const BETWEEN_YIELDS: usize = 256 << 20;
+pub(crate) const BETWEEN_YIELDS: usize = 256 << 20;
 /// The format's own limit on its header, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 

@@ -17,7 +17,13 @@ impl RmsNorm {
     ///
     /// If the weight is missing or of another shape.
     pub fn new(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self { weight: vb.get(size, "weight")?, eps: eps as f32 })
+        Ok(Self::with(vb.get(size, "weight")?, eps))
+    }
+
+    /// With a weight that has been read.
+    #[must_use]
+    pub fn with(weight: Tensor, eps: f64) -> Self {
+        Self { weight, eps: eps as f32 }
     }
 
     /// Normalises a contiguous tensor.

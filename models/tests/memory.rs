@@ -4,13 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
+mod common;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, quantized::GgmlDType};
 use gpusched_models::{Unobserved, flux2};
 
 /// Estimates may be this many times what is measured.
@@ -53,21 +55,26 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
 fn a_picture_takes_what_is_said_beforehand() {
     // On one thread: what each keeps for itself depends on which of them happened to be needed.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(compare);
+    let quantised = tempfile::tempdir().unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
+    common::quantise(&shipped, quantised.path(), GgmlDType::Q8_0);
+    pool.install(|| {
+        compare(&shipped, &[DType::F32, DType::F16]);
+        compare(quantised.path(), &[DType::F32]);
+    });
 }
 
-fn compare() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/flux2-klein-tiny");
-    let breakdown = flux2::breakdown(&dir).unwrap();
+fn compare(dir: &Path, dtypes: &[DType]) {
+    let breakdown = flux2::breakdown(dir).unwrap();
     let footprint = breakdown.footprint();
-    for dtype in [DType::F32, DType::F16] {
+    for &dtype in dtypes {
         let number = dtype.size_in_bytes() as u64;
         let before = LIVE.load(Ordering::Relaxed);
-        let pipeline = flux2::Pipeline::load(&dir, &Device::Cpu, dtype, &Unobserved).unwrap();
+        let pipeline = flux2::Pipeline::load(dir, &Device::Cpu, dtype, &Unobserved).unwrap();
         // Tokenizers make tables when they are first used.
         pipeline.tokenizer().encode("a red circle").unwrap();
         let weights = LIVE.load(Ordering::Relaxed) - before;
-        let said = footprint.parameters * number + footprint.tables_bytes;
+        let said = footprint.parameters * number + footprint.quantised_bytes + footprint.tables_bytes;
         println!("{dtype:?}: weights {weights}, said {said}");
         assert!(weights <= said && said <= 2 * weights, "{dtype:?}: weights {weights}, said {said}");
 

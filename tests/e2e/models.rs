@@ -2,10 +2,14 @@
 
 use std::fs;
 
+use candle_core::quantized::GgmlDType;
 use serde_json::Value;
 
 use crate::harness::daemon::{Daemon, Ended, Home, Setup, gpuschedd_command};
 use crate::harness::programs::models;
+
+#[path = "../../models/tests/common/mod.rs"]
+mod quantised;
 
 fn document(ended: Ended) -> Value {
     let [document] = ended.documents().try_into().expect("one document");
@@ -112,4 +116,31 @@ fn models_are_listed() {
     let listed = document(Ended::of(gpuschedd_command(&["models", &directory(), "--json"])).expect(0));
     assert_eq!(listed[1]["model"], "vilt-tiny");
     assert_eq!(listed[2]["published"], "black-forest-labs/FLUX.2-klein-4B");
+}
+
+#[test]
+fn a_model_with_a_quantised_transformer_makes_pictures_in_the_memory_that_is_planned() {
+    let home = Home::new(&Setup::default());
+    let (name, directory) = ("flux2-klein-q8", home.file("models"));
+    quantised::quantise(&models().join("flux2-klein-tiny"), &directory.join(name), GgmlDType::Q8_0);
+    let daemon = home.start();
+    let model = format!("--model={name}");
+    let picture = daemon.home().file("out.png");
+    let out = picture.to_str().expect("text");
+    daemon
+        .gpuctl(&["submit", "txt2img", "a red circle", &model, "--size=64", "--steps=2", "--seed=1", "-o", out])
+        .expect(0);
+    assert!(fs::read(&picture).expect("a picture").starts_with(b"\x89PNG"));
+
+    let directory = format!("--models={}", directory.display());
+    let plan = |more: &[&str]| daemon.gpuctl(&[&["models", &directory, "--size=64", "--plan", name], more].concat());
+    let text = plan(&[]).expect(0);
+    assert!(text.text().contains("parameters stay quantised, at 8.5 bits each"), "{}", text.text());
+    let planned = document(plan(&["--json"]).expect(0));
+    let route = document(daemon.gpuctl(&["route", "txt2img", "x", &model, "--size=64", "--json"]).expect(0));
+    // What has run was measured meanwhile, so that only the weights are still as declared, or below.
+    let weights = |of: &Value| of["weights_bytes"].as_u64().expect("bytes");
+    assert!(weights(&route) > 0 && weights(&route) <= weights(&planned), "{route} but {planned}");
+    let refused = plan(&["--quant=q4_k"]).expect(1);
+    assert!(refused.stderr.contains("is installed, and counted as its files are"), "{}", refused.stderr);
 }

@@ -108,7 +108,7 @@ pub(crate) fn of_flux2(
 
 fn declared(footprint: Footprint, number_bytes: u64) -> Declared {
     Declared {
-        weights_bytes: footprint.parameters * number_bytes + footprint.tables_bytes,
+        weights_bytes: footprint.parameters * number_bytes + footprint.quantised_bytes + footprint.tables_bytes,
         run_bytes: footprint.run_numbers * number_bytes,
         run_bytes_per_pixel: footprint.run_numbers_per_pixel * number_bytes,
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
 use gpusched_models::{Breakdown, Entry, Error, Kind, Part, flux2, vilt};
+pub use gpusched_models::{Quantised, gguf::Quant};
 use gpusched_shared::ModelInfo;
 
 use crate::catalog;
@@ -55,6 +56,17 @@ pub enum SurveyError {
     /// The directories, or the model's files.
     #[error(transparent)]
     Models(#[from] Error),
+    /// What is installed is what it is.
+    #[error(
+        "{name} is installed, and counted as its files are; what a type of quantisation would take is known of published \
+         models: {}", listed(.published)
+    )]
+    Installed {
+        /// The name.
+        name: String,
+        /// The published models that are known by name.
+        published: Vec<String>,
+    },
     /// There is none of this name.
     #[error(
         "no model {name:?} is known; there is {} in {}; published are {}; --models DIR names another directory",
@@ -80,7 +92,7 @@ fn listed(names: &[String]) -> String {
 
 /// The text is no [`Precision`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of f32, bf16 and f16; quantised weights are not loaded")]
+#[error("{0:?} is none of f32, bf16 and f16")]
 pub struct NotAPrecision(String);
 
 impl Precision {
@@ -104,6 +116,15 @@ impl Precision {
             Self::F16 => DType::F16,
         };
         dtype.size_in_bytes() as u64
+    }
+}
+
+impl Survey {
+    /// Of a published model, the same with its transformer quantised; `None` of others, and if it is already.
+    pub fn quantised(&self, quant: Quant) -> Option<Self> {
+        let published = Published::find(&self.info.name).filter(|_| matches!(self.source, Source::Published(_)))?;
+        let already = self.parts.iter().any(|part| part.quantised.parameters > 0);
+        if already { None } else { of_published(published, self.precision, Some(quant)).ok() }
     }
 }
 
@@ -133,23 +154,33 @@ pub fn names(directories: &[PathBuf]) -> Result<Vec<(String, Source)>, SurveyErr
 }
 
 /// What the model `name` takes. In `directories` it is looked for first. Without a precision, installed models are counted
-/// as this engine loads them, and published ones as they are published.
+/// as this engine loads them, and published ones as they are published. Of a published one it can be asked what it would
+/// take with its transformer quantised.
 ///
 /// # Errors
 /// [`SurveyError`].
-pub fn survey(directories: &[PathBuf], name: &str, precision: Option<Precision>) -> Result<Survey, SurveyError> {
+pub fn survey(
+    directories: &[PathBuf],
+    name: &str,
+    precision: Option<Precision>,
+    quant: Option<Quant>,
+) -> Result<Survey, SurveyError> {
+    let published = || PUBLISHED.iter().map(|published| published.name.to_owned()).collect();
     let installed = gpusched_models::scan(directories)?;
     if let Some(entry) = installed.iter().find(|entry| entry.name == name) {
+        if quant.is_some() {
+            return Err(SurveyError::Installed { name: name.to_owned(), published: published() });
+        }
         return Ok(of_files(entry, precision.unwrap_or(Precision::F32))?);
     }
     if let Some(published) = Published::find(name) {
-        return Ok(of_published(published, precision.unwrap_or(Precision::Bf16))?);
+        return Ok(of_published(published, precision.unwrap_or(Precision::Bf16), quant)?);
     }
     Err(SurveyError::Unknown {
         name: name.to_owned(),
         installed: installed.into_iter().map(|entry| entry.name).collect(),
         directories: directories.iter().map(|directory| directory.display().to_string()).collect(),
-        published: PUBLISHED.iter().map(|published| published.name.to_owned()).collect(),
+        published: published(),
     })
 }
 
@@ -162,8 +193,8 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
     Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))
 }
 
-fn of_published(published: &Published, precision: Precision) -> Result<Survey, Error> {
-    let breakdown = published.breakdown()?;
+fn of_published(published: &Published, precision: Precision, quant: Option<Quant>) -> Result<Survey, Error> {
+    let breakdown = quant.map_or_else(|| published.breakdown(), |quant| published.quantised(quant))?;
     let info = catalog::of_flux2(published.name, 0, published.defaults(), breakdown.footprint(), precision.bytes());
     Ok(survey_of(info, breakdown, precision, Source::Published(published.repository)))
 }
@@ -194,16 +225,16 @@ mod tests {
         let models = catalog::Catalog::scan(&shipped(), &crate::device::Cpu).unwrap().models();
         assert_eq!(models.len(), 2);
         for declared in models {
-            let survey = survey(&shipped(), &declared.name, None).unwrap();
+            let survey = survey(&shipped(), &declared.name, None, None).unwrap();
             assert_eq!(survey.info, declared);
-            let weights: u64 = survey.parts.iter().map(|part| part.parameters * survey.precision.bytes()).sum();
+            let weights: u64 = survey.parts.iter().map(|part| part.weights_bytes(survey.precision.bytes())).sum();
             assert_eq!(weights + survey.tables_bytes, declared.declared.weights_bytes);
         }
     }
 
     #[test]
     fn precision_scales_everything_but_tables() {
-        let of = |precision| survey(&[], "flux2-klein-4b", Some(precision)).unwrap();
+        let of = |precision| survey(&[], "flux2-klein-4b", Some(precision), None).unwrap();
         let (full, half) = (of(Precision::F32), of(Precision::Bf16));
         let weights = |survey: &Survey| survey.info.declared.weights_bytes - survey.tables_bytes;
         assert_eq!(weights(&full), 2 * weights(&half));
@@ -212,12 +243,32 @@ mod tests {
     }
 
     #[test]
+    fn quantised_weights_take_what_they_take_in_any_precision() {
+        let of = |precision, quant| survey(&[], "flux2-klein-4b", Some(precision), quant).unwrap();
+        let quant = "q4_k".parse().unwrap();
+        let (full, half) = (of(Precision::F32, Some(quant)), of(Precision::Bf16, Some(quant)));
+        let transformer = |survey: &Survey| survey.parts[1].weights_bytes(survey.precision.bytes());
+        let dense = survey_of_dense(&half);
+        assert!(transformer(&full) < 2 * transformer(&half) && transformer(&half) < dense / 3);
+        let again = of(Precision::Bf16, None).quantised(quant).unwrap();
+        assert_eq!((again.info, again.parts), (half.info.clone(), half.parts.clone()));
+        assert!(half.quantised(quant).is_none());
+
+        let said = survey(&shipped(), "flux2-klein-tiny", None, Some(quant)).unwrap_err().to_string();
+        assert!(said.contains("flux2-klein-tiny is installed") && said.contains("flux2-klein-9b"), "{said}");
+    }
+
+    fn survey_of_dense(survey: &Survey) -> u64 {
+        survey.parts[1].parameters * survey.precision.bytes()
+    }
+
+    #[test]
     fn an_unknown_name_gets_the_known_ones() {
-        let said = survey(&shipped(), "flux9", None).unwrap_err().to_string();
+        let said = survey(&shipped(), "flux9", None, None).unwrap_err().to_string();
         for known in ["\"flux9\"", "flux2-klein-tiny, vilt-tiny in ", "models/weights", "flux2-klein-9b", "--models"] {
             assert!(said.contains(known), "{said}");
         }
-        let said = survey(&[], "x", None).unwrap_err().to_string();
+        let said = survey(&[], "x", None, None).unwrap_err().to_string();
         assert!(said.contains("there is nothing in nothing"), "{said}");
     }
 

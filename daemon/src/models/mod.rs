@@ -12,7 +12,7 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use gpusched_engine::survey::{self, Precision, Source, SurveyError};
+use gpusched_engine::survey::{self, Precision, Quant, Source, SurveyError};
 use gpusched_shared::{Rejection, Size};
 use serde_json::json;
 
@@ -31,6 +31,9 @@ pub struct ModelsArgs {
     /// What numbers are computed in [default: f32 for installed models, as the CPU does; bf16 for published ones]
     #[arg(long, value_name = "TYPE", requires = "plan", value_parser = precision())]
     dtype: Option<Precision>,
+    /// What the transformer's matrices are quantised to, of a published model [default: nothing]
+    #[arg(long, value_name = "TYPE", requires = "plan", value_parser = quant())]
+    quant: Option<Quant>,
     /// The partition that it shall fit into, as in 34GB [default: with gpuctl, those of the daemon]
     #[arg(long, value_name = "SIZE", requires = "plan")]
     cap: Option<ByteSize>,
@@ -85,6 +88,10 @@ fn precision() -> impl clap::builder::TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
 }
 
+fn quant() -> impl clap::builder::TypedValueParser<Value = Quant> {
+    PossibleValuesParser::new(Quant::ALL.map(Quant::name)).try_map(|name| name.parse::<Quant>())
+}
+
 impl ModelsArgs {
     /// Looks into `directories` and returns what to print.
     ///
@@ -98,7 +105,7 @@ impl ModelsArgs {
     }
 
     fn planned(&self, directories: &[PathBuf], name: &str) -> Result<String, ModelsError> {
-        let survey = survey::survey(directories, name, self.dtype)?;
+        let survey = survey::survey(directories, name, self.dtype, self.quant)?;
         let partitions = match self.cap {
             Some(cap) => vec![Partition { class: None, cap_bytes: cap.as_u64() }],
             None => self.partition.iter().map(|of_class| of_class.0.clone()).collect(),

@@ -5,10 +5,13 @@
 use gpusched_core::footprint::{Footprints, Shape};
 use gpusched_core::policy::admission::Demand;
 use gpusched_core::{Catalog, ModelId, Picture};
-use gpusched_engine::survey::{Source, Survey};
+use gpusched_engine::survey::{Quant, Quantised, Source, Survey};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
 use gpusched_shared::{BlobHash, BlobRef, Declared, ImageSpec, JobSpec, Rejection, Size, Task, TaskKind, VqaSpec};
 use serde_json::{Value, json};
+
+/// Types of quantisation that are advised.
+const ADVISED: [&str; 4] = ["q8_0", "q6_k", "q5_k", "q4_k"];
 
 /// The picture that is looked at where no size is given.
 const LOOKED_AT: Size = Size { width: 512, height: 512 };
@@ -27,6 +30,7 @@ pub(super) struct PartPlan {
     pub(super) name: &'static str,
     pub(super) parameters: u64,
     pub(super) unread: u64,
+    pub(super) quantised: Quantised,
     pub(super) weights_bytes: u64,
     /// While it runs, beside all weights.
     pub(super) run_bytes: u64,
@@ -39,6 +43,8 @@ pub(super) enum Remedy {
     Smaller { side: u32, bytes: u64 },
     /// Numbers of half the size.
     HalfPrecision { bytes: u64, fits: bool },
+    /// The transformer's matrices quantised to this type.
+    Quantised { quant: Quant, bytes: u64, fits: bool },
     /// The first part out of memory while the others run, and they while it does. The engine does not do that.
     Offload { part: &'static str, bytes: u64, fits: bool },
     /// A partition of this size.
@@ -68,7 +74,8 @@ impl Plan {
             name: part.name,
             parameters: part.parameters,
             unread: part.unread,
-            weights_bytes: part.parameters * number,
+            quantised: part.quantised,
+            weights_bytes: part.weights_bytes(number),
             run_bytes: (part.run_numbers + part.run_numbers_per_pixel * pixels(size)) * number,
         });
         let parts = parts.collect();
@@ -87,7 +94,7 @@ impl Plan {
 
     /// All weights of the checkpoint, those that are never read included.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| (part.parameters + part.unread) * self.survey.precision.bytes()).sum()
+        self.parts.iter().map(|part| part.weights_bytes + part.unread * self.survey.precision.bytes()).sum()
     }
 
     /// The part that needs most while it runs.
@@ -113,12 +120,22 @@ impl Plan {
         if self.survey.precision.bytes() > 2 {
             let mut info = self.survey.info.clone();
             let Declared { weights_bytes, run_bytes, run_bytes_per_pixel } = &mut info.declared;
-            *weights_bytes = (*weights_bytes - self.survey.tables_bytes) / 2 + self.survey.tables_bytes;
+            let same = self.survey.tables_bytes + self.parts.iter().map(|part| part.quantised.bytes).sum::<u64>();
+            *weights_bytes = (*weights_bytes - same) / 2 + same;
             (*run_bytes, *run_bytes_per_pixel) = (*run_bytes / 2, *run_bytes_per_pixel / 2);
             if let Ok((_, demand)) = demand(&Catalog::new(vec![info]), Some(self.size)) {
                 remedies.push(Remedy::HalfPrecision { bytes: demand.bytes(), fits: demand.bytes() <= cap });
             }
         }
+        // The largest that is enough, or else the smallest that pictures bear well.
+        let quantised = Quant::ALL.into_iter().filter(|quant| ADVISED.contains(&quant.name())).filter_map(|quant| {
+            let survey = self.survey.quantised(quant)?;
+            let (_, demand) = demand(&Catalog::new(vec![survey.info]), Some(self.size)).ok()?;
+            Some(Remedy::Quantised { quant, bytes: demand.bytes(), fits: demand.bytes() <= cap })
+        });
+        let quantised: Vec<_> = quantised.collect();
+        let enough = quantised.iter().find(|remedy| matches!(remedy, Remedy::Quantised { fits: true, .. }));
+        remedies.extend(enough.or(quantised.last()));
         if let [first, rest @ ..] = self.parts.as_slice()
             && !rest.is_empty()
         {
@@ -136,6 +153,7 @@ impl Plan {
         let part = |part: &PartPlan| {
             json!({
                 "part": part.name, "parameters": part.parameters, "unread_parameters": part.unread,
+                "quantised_parameters": part.quantised.parameters, "quantised_bytes": part.quantised.bytes,
                 "weights_bytes": part.weights_bytes, "run_bytes": part.run_bytes,
             })
         };
@@ -145,6 +163,9 @@ impl Plan {
                 json!({ "remedy": "size", "side": side, "peak_bytes": bytes, "fits": true })
             }
             Remedy::HalfPrecision { bytes, fits } => json!({ "remedy": "dtype", "peak_bytes": bytes, "fits": fits }),
+            Remedy::Quantised { quant, bytes, fits } => {
+                json!({ "remedy": "quant", "quant": quant.name(), "peak_bytes": bytes, "fits": fits })
+            }
             Remedy::Offload { part, bytes, fits } => {
                 json!({ "remedy": "offload", "part": part, "peak_bytes": bytes, "fits": fits, "possible": false })
             }
@@ -212,7 +233,7 @@ mod tests {
     const GB: u64 = 1_000_000_000;
 
     fn plan(name: &str, precision: Precision, size: Option<u32>, cap: Option<u64>) -> Plan {
-        let survey = survey(&[], name, Some(precision)).unwrap();
+        let survey = survey(&[], name, Some(precision), None).unwrap();
         let partitions = cap.map(|cap_bytes| Partition { class: None, cap_bytes }).into_iter().collect();
         Plan::of(survey, size.map(|side| Size { width: side, height: side }), partitions).unwrap()
     }
@@ -243,7 +264,8 @@ mod tests {
     fn remedies_are_true() {
         let plan = plan("flux2-klein-9b", Precision::F32, Some(1024), Some(62 * GB));
         assert!(!plan.fits(&plan.partitions[0]));
-        let [Remedy::Smaller { side, bytes }, half, offload, Remedy::Cap { bytes: cap }] = plan.remedies[..] else {
+        let [Remedy::Smaller { side, bytes }, half, quantised, offload, Remedy::Cap { bytes: cap }] = plan.remedies[..]
+        else {
             panic!("{:?}", plan.remedies)
         };
         let sized = |side| self::plan("flux2-klein-9b", Precision::F32, Some(side), None).peak_bytes();
@@ -251,15 +273,40 @@ mod tests {
         assert!(bytes <= 62 * GB && sized(side + 16) > 62 * GB, "{side} is the largest");
         let in_half = self::plan("flux2-klein-9b", Precision::F16, Some(1024), None).peak_bytes();
         assert_eq!(half, Remedy::HalfPrecision { bytes: in_half, fits: true });
+        assert!(
+            matches!(quantised, Remedy::Quantised { quant, fits: true, .. } if quant.name() == "q8_0"),
+            "{quantised:?}"
+        );
         assert!(matches!(offload, Remedy::Offload { part: "text encoder", fits: true, .. }), "{offload:?}");
         assert_eq!(cap, plan.peak_bytes());
     }
 
     #[test]
+    fn a_quantised_transformer_takes_less_and_the_rest_the_same() {
+        let of = |quant: Option<&str>| {
+            let quant = quant.map(|name| name.parse().unwrap());
+            let survey = survey(&[], "flux2-klein-9b", Some(Precision::Bf16), quant).unwrap();
+            let partition = Partition { class: None, cap_bytes: 24 * GB };
+            Plan::of(survey, Some(Size { width: 1024, height: 1024 }), vec![partition]).unwrap()
+        };
+        let (dense, q8, q4) = (of(None), of(Some("q8_0")), of(Some("q4_k")));
+        println!("{dense}\n\n{q8}\n\n{q4}");
+        assert_eq!((dense.parts[0], dense.parts[2]), (q4.parts[0], q4.parts[2]));
+        assert!(q4.parts[1].weights_bytes < q8.parts[1].weights_bytes);
+        assert!(q8.parts[1].weights_bytes < dense.parts[1].weights_bytes * 6 / 10);
+        assert!(q4.fits(&q4.partitions[0]) && q4.remedies.is_empty());
+        let advised = dense.remedies.iter().find(|remedy| matches!(remedy, Remedy::Quantised { .. })).unwrap();
+        let Remedy::Quantised { quant, bytes, fits: true } = *advised else { panic!("{advised:?}") };
+        assert_eq!(bytes, of(Some(quant.name())).peak_bytes());
+        assert!(!q8.remedies.iter().any(|remedy| matches!(remedy, Remedy::Quantised { .. })));
+    }
+
+    #[test]
     fn a_model_that_answers_is_planned_as_its_jobs_are_admitted() {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights");
-        let of =
-            |size| Plan::of(survey(std::slice::from_ref(&directory), "vilt-tiny", None).unwrap(), size, Vec::new());
+        let of = |size| {
+            Plan::of(survey(std::slice::from_ref(&directory), "vilt-tiny", None, None).unwrap(), size, Vec::new())
+        };
         let (small, large) = (of(None).unwrap(), of(Some(Size { width: 2048, height: 2048 })).unwrap());
         assert_eq!((small.size, small.parts.len(), small.parts[0].unread), (LOOKED_AT, 1, 0));
         assert!(large.demand.run_bytes > small.demand.run_bytes, "it takes more to decode");
@@ -269,7 +316,7 @@ mod tests {
     #[test]
     fn sizes_that_the_model_does_not_make_are_refused_as_jobs_are() {
         let refusal = |size| {
-            let survey = survey(&[], "flux2-klein-4b", None).unwrap();
+            let survey = survey(&[], "flux2-klein-4b", None, None).unwrap();
             Plan::of(survey, Some(size), Vec::new()).unwrap_err().to_string()
         };
         let said = refusal(Size { width: 1000, height: 1000 });

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytesize::ByteSize;
-use gpusched_engine::survey::{Precision, Source};
+use gpusched_engine::survey::{Precision, Quantised, Source};
 
 use super::plan::{Partition, Plan, Remedy};
 
@@ -41,6 +41,12 @@ impl fmt::Display for Plan {
         }
         for part in self.parts.iter().filter(|part| part.unread > 0) {
             writeln!(f, "of the {} {} parameters are never read", part.name, count(part.unread))?;
+        }
+        for part in self.parts.iter().filter(|part| part.quantised.parameters > 0) {
+            let Quantised { parameters, bytes } = part.quantised;
+            let bits = bytes as f64 * 8.0 / parameters as f64;
+            let (name, parameters) = (part.name, count(parameters));
+            writeln!(f, "of the {name} {parameters} parameters stay quantised, at {bits:.1} bits each")?;
         }
         let pixels = u64::from(self.size.width) * u64::from(self.size.height);
         if self.survey.reliable_pixels.is_some_and(|reliable| pixels > reliable) {
@@ -90,6 +96,10 @@ fn words(remedy: &Remedy) -> String {
             let half = Precision::Bf16.name();
             format!("half precision, on a device that computes in it (--dtype {half}): {}{}", size(bytes), enough(fits))
         }
+        Remedy::Quantised { quant, bytes, fits } => {
+            let name = quant.name();
+            format!("the transformer quantised, from a GGUF file (--quant {name}): {}{}", size(bytes), enough(fits))
+        }
         Remedy::Offload { part, bytes, fits } => format!(
             "the {part} out of memory while the rest runs: {}{}; this engine keeps all parts in memory",
             size(bytes),
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_plan_says_where_it_comes_from_and_what_would_help() {
-        let survey = survey(&[], "flux2-klein-9b", Some(Precision::F32)).unwrap();
+        let survey = survey(&[], "flux2-klein-9b", Some(Precision::F32), None).unwrap();
         let light = Partition { class: Some("light".to_owned()), cap_bytes: 14_000_000_000 };
         let heavy = Partition { class: Some("heavy".to_owned()), cap_bytes: 34_000_000_000 };
         let text = Plan::of(survey, None, vec![light, heavy]).unwrap().to_string();
@@ -152,10 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_says_what_stays_quantised_and_what_would() {
+        let text = |quant| {
+            let survey = survey(&[], "flux2-klein-9b", None, quant).unwrap();
+            let partition = Partition { class: None, cap_bytes: 24_000_000_000 };
+            Plan::of(survey, None, vec![partition]).unwrap().to_string()
+        };
+        let dense = text(None);
+        assert!(dense.contains("\n  the transformer quantised, from a GGUF file (--quant q"), "{dense}");
+        let quantised = text(Some("q4_k".parse().unwrap()));
+        assert!(quantised.contains("parameters stay quantised, at 4.5 bits each\n"), "{quantised}");
+        assert!(quantised.contains("partition: fits, "), "{quantised}");
+    }
+
+    #[test]
     fn pictures_beyond_the_estimate_are_marked() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights");
         let text = |side| {
-            let survey = survey(std::slice::from_ref(&directory), "flux2-klein-tiny", None).unwrap();
+            let survey = survey(std::slice::from_ref(&directory), "flux2-klein-tiny", None, None).unwrap();
             let text = Plan::of(survey, Some(Size { width: side, height: side }), Vec::new()).unwrap().to_string();
             assert!(text.contains("--cap SIZE says so") && text.contains("as the files in "), "{text}");
             text

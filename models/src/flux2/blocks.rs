@@ -1,11 +1,12 @@
 //! The blocks of the transformer: modulation, double-stream and single-stream blocks.
 
 use candle_core::{DType, Result, Tensor};
-use candle_nn::{Linear, Module, VarBuilder, linear_no_bias, ops::layer_norm};
+use candle_nn::ops::layer_norm;
 
 use super::{config::TransformerConfig, rope::Rope};
 use crate::{
     attention::{attend, heads_first, split_heads},
+    linear::{Linear, Weights},
     norm::RmsNorm,
 };
 
@@ -36,8 +37,8 @@ pub(super) struct Modulator {
 }
 
 impl Modulator {
-    pub(super) fn new(width: usize, sets: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self { linear: linear_no_bias(width, 3 * sets * width, vb.pp("linear"))?, width })
+    pub(super) fn new(width: usize, sets: usize, weights: &Weights<'_>) -> Result<Self> {
+        Ok(Self { linear: weights.pp("linear").linear(width, 3 * sets * width)?, width })
     }
 
     /// The sets for a time embedding (1, D), to which SiLU has been applied.
@@ -66,13 +67,13 @@ pub(super) struct DoubleBlock {
 }
 
 impl DoubleBlock {
-    pub(super) fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Result<Self> {
+    pub(super) fn new(config: &TransformerConfig, weights: &Weights<'_>) -> Result<Self> {
         const IMAGE: [&str; 7] = ["to_q", "to_k", "to_v", "to_out.0", "norm_q", "norm_k", "ff"];
         const TEXT: [&str; 7] =
             ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q", "norm_added_k", "ff_context"];
         Ok(Self {
-            image: Stream::new(config, IMAGE, &vb)?,
-            text: Stream::new(config, TEXT, &vb)?,
+            image: Stream::new(config, IMAGE, weights)?,
+            text: Stream::new(config, TEXT, weights)?,
             eps: config.eps,
             scale: (config.attention_head_dim as f64).powf(-0.5),
         })
@@ -116,22 +117,24 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(config: &TransformerConfig, names: [&str; 7], vb: &VarBuilder<'_>) -> Result<Self> {
+    fn new(config: &TransformerConfig, names: [&str; 7], weights: &Weights<'_>) -> Result<Self> {
         let (width, inner, head_dim) = (config.width(), config.mlp_width(), config.attention_head_dim);
         let [query, key, value, output, query_norm, key_norm, feed_forward] = names;
-        let (attention, feed_forward) = (vb.pp("attn"), vb.pp(feed_forward));
-        let linear = |name: &str| linear_no_bias(width, width, attention.pp(name));
-        let both = feed_forward.pp("linear_in").get((2 * inner, width), "weight")?;
+        let (attention, feed_forward) = (weights.pp("attn"), weights.pp(feed_forward));
+        let linear = |name: &str| attention.pp(name).linear(width, width);
+        let norm =
+            |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(attention.pp(name).vector(head_dim)?, config.eps)) };
+        let [gate, up] = feed_forward.pp("linear_in").joint(width, [inner; 2])?;
         Ok(Self {
             query: linear(query)?,
             key: linear(key)?,
             value: linear(value)?,
             output: linear(output)?,
-            query_norm: RmsNorm::new(head_dim, config.eps, attention.pp(query_norm))?,
-            key_norm: RmsNorm::new(head_dim, config.eps, attention.pp(key_norm))?,
-            gate: rows(&both, 0, inner)?,
-            up: rows(&both, inner, inner)?,
-            down: linear_no_bias(inner, width, feed_forward.pp("linear_out"))?,
+            query_norm: norm(query_norm)?,
+            key_norm: norm(key_norm)?,
+            gate,
+            up,
+            down: feed_forward.pp("linear_out").linear(inner, width)?,
             head_dim,
         })
     }
@@ -167,21 +170,22 @@ pub(super) struct SingleBlock {
 }
 
 impl SingleBlock {
-    pub(super) fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Result<Self> {
+    pub(super) fn new(config: &TransformerConfig, weights: &Weights<'_>) -> Result<Self> {
         let (width, inner, head_dim) = (config.width(), config.mlp_width(), config.attention_head_dim);
-        let vb = vb.pp("attn");
-        // The checkpoint has one matrix for all five. Taken apart by rows, which copies nothing, each product comes
-        // out contiguous, where slices of a joint product would have to be copied for every token.
-        let joint = vb.pp("to_qkv_mlp_proj").get((3 * width + 2 * inner, width), "weight")?;
+        let weights = weights.pp("attn");
+        let norm =
+            |name: &str| -> Result<RmsNorm> { Ok(RmsNorm::with(weights.pp(name).vector(head_dim)?, config.eps)) };
+        let outputs = [width, width, width, inner, inner];
+        let [query, key, value, gate, up] = weights.pp("to_qkv_mlp_proj").joint(width, outputs)?;
         Ok(Self {
-            query: rows(&joint, 0, width)?,
-            key: rows(&joint, width, width)?,
-            value: rows(&joint, 2 * width, width)?,
-            gate: rows(&joint, 3 * width, inner)?,
-            up: rows(&joint, 3 * width + inner, inner)?,
-            output: linear_no_bias(width + inner, width, vb.pp("to_out"))?,
-            query_norm: RmsNorm::new(head_dim, config.eps, vb.pp("norm_q"))?,
-            key_norm: RmsNorm::new(head_dim, config.eps, vb.pp("norm_k"))?,
+            query,
+            key,
+            value,
+            gate,
+            up,
+            output: weights.pp("to_out").linear(width + inner, width)?,
+            query_norm: norm("norm_q")?,
+            key_norm: norm("norm_k")?,
             head_dim,
             eps: config.eps,
         })
@@ -200,11 +204,6 @@ impl SingleBlock {
         let update = self.output.forward(&Tensor::cat(&[mixed, inner], 2)?)?;
         within_half_range(modulation.gated_add(xs, &update)?)
     }
-}
-
-/// A layer from `count` rows of a joint weight.
-fn rows(joint: &Tensor, start: usize, count: usize) -> Result<Linear> {
-    Ok(Linear::new(joint.narrow(0, start, count)?, None))
 }
 
 /// The residual stream outgrows f16 in a few channels; the library cuts it to the largest finite value.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::{
     config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+    files::TransformerFiles,
     pipeline::{Defaults, defaults},
     text_encoder::TextEncoder,
 };
@@ -14,7 +15,7 @@ use crate::{
     attention::MAX_SCORES,
     catalog::KLEIN_PARTS,
     error::Result,
-    footprint::{Breakdown, Footprint, Part, tables_bytes, tokenizer_file_bytes},
+    footprint::{Breakdown, Footprint, Part, Quantised, tables_bytes, tokenizer_file_bytes},
     loader::WeightFiles,
 };
 
@@ -34,6 +35,9 @@ const PIXEL: f64 = 8.0;
 /// What the tokenizer keeps for each thread that uses it, once it has.
 const CACHES: f64 = 65_536.0;
 
+/// Numbers for each of a quantised matrix while it is multiplied: in full precision, and in half.
+const CONVERTED: f64 = 3.0;
+
 /// Configurations of the parts, and what they say about requests.
 pub(super) struct Configs {
     pub(super) text: TextEncoderConfig,
@@ -43,10 +47,14 @@ pub(super) struct Configs {
 }
 
 /// Parameters of a part: those that are loaded, and those that are not.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Count {
     pub(super) read: u64,
     pub(super) unread: u64,
+    /// Those among the loaded that stay quantised,
+    pub(super) quantised: Quantised,
+    /// and the numbers of the largest band that is brought into another type at once.
+    pub(super) band: u64,
 }
 
 /// The footprint of the model in `dir`, without loading it.
@@ -73,11 +81,12 @@ pub fn breakdown(dir: &Path) -> Result<Breakdown> {
     };
     let count = |dir: &Path, used: &dyn Fn(&str) -> bool| -> Result<Count> {
         let files = WeightFiles::find(dir)?;
-        Ok(Count { read: files.parameters(used)?, unread: files.parameters(&|name| !used(name))? })
+        let (read, unread) = (files.parameters(used)?, files.parameters(&|name| !used(name))?);
+        Ok(Count { read, unread, ..Count::default() })
     };
     let counts = [
         count(&text_dir, &|name| TextEncoder::uses(&configs.text, name))?,
-        count(&transformer_dir, &|_| true)?,
+        TransformerFiles::find(&transformer_dir)?.parameters()?,
         count(&vae_dir, &|_| true)?,
     ];
     Ok(configs.breakdown(counts, tokenizer_file_bytes(&dir.join("tokenizer"))?))
@@ -88,11 +97,12 @@ impl Configs {
     pub(super) fn breakdown(&self, counts: [Count; 3], tokenizer_file_bytes: u64) -> Breakdown {
         let names = ["text encoder", "transformer", "autoencoder"];
         let needs = [self.text_encoder(), self.transformer(), self.autoencoder()];
-        let part = |((name, Count { read, unread }), (numbers, per_pixel)): ((_, Count), (f64, f64))| Part {
+        let part = |((name, count), (numbers, per_pixel)): ((_, Count), (f64, f64))| Part {
             name,
-            parameters: read,
-            unread,
-            run_numbers: (numbers + CACHES).ceil() as u64,
+            parameters: count.read,
+            unread: count.unread,
+            quantised: count.quantised,
+            run_numbers: (numbers + CACHES + CONVERTED * count.band as f64).ceil() as u64,
             run_numbers_per_pixel: (per_pixel + PIXEL).ceil() as u64,
         };
         let parts = names.into_iter().zip(counts).zip(needs).map(part).collect();

@@ -5,7 +5,9 @@
 
 mod blocks;
 pub mod config;
+pub mod files;
 mod footprint;
+mod names;
 pub mod pipeline;
 pub mod published;
 pub mod reference;

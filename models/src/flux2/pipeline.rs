@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{
     config::{PipelineConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
+    files::TransformerFiles,
     reference,
     scheduler::{self, SchedulerConfig},
     text_encoder::TextEncoder,
@@ -118,7 +119,8 @@ impl Defaults {
 }
 
 impl Pipeline {
-    /// Loads the model in `dir` onto `device`, to compute in `dtype`, whatever type the files store.
+    /// Loads the model in `dir` onto `device`, to compute in `dtype`, whatever type the files store. Matrices of a
+    /// transformer in a GGUF file stay as they are stored, if they are quantised.
     ///
     /// candle computes in `F32` and `F16` everywhere, in `BF16` on accelerators only.
     ///
@@ -146,15 +148,14 @@ impl Pipeline {
         let tokenizer = ChatTokenizer::load(&dir.join("tokenizer"), text_config.vocab_size, MAX_TEXT_TOKENS)?;
 
         let text_files = WeightFiles::find(&text_dir)?;
-        let transformer_files = WeightFiles::find(&transformer_dir)?;
+        let transformer_files = TransformerFiles::find(&transformer_dir)?;
         let vae_files = WeightFiles::find(&vae_dir)?;
         let files = text_files.count() + transformer_files.count() + vae_files.count();
         let progress = Progress::new(observer, files);
         let used = |name: &str| TextEncoder::uses(&text_config, name);
         let weights = text_files.load(device, dtype, &used, &progress)?;
         let text_encoder = text_files.check(TextEncoder::new(&text_config, weights))?;
-        let weights = transformer_files.load(device, dtype, &|_| true, &progress)?;
-        let transformer = transformer_files.check(Transformer::new(&transformer_config, weights))?;
+        let transformer = transformer_files.load(&transformer_config, device, dtype, &progress)?;
         let weights = vae_files.load(device, dtype, &|_| true, &progress)?;
         let vae = vae_files.check(Vae::new(&vae_config, weights))?;
         progress.finish()?;

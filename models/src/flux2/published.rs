@@ -11,7 +11,7 @@ use super::{
     transformer::Transformer,
     vae::Vae,
 };
-use crate::{census::Census, error::Result, footprint::Breakdown};
+use crate::{census::Census, error::Result, footprint::Breakdown, gguf::Quant, linear::MAX_BAND};
 
 /// Bytes of Qwen3's `tokenizer.json`.
 const TOKENIZER_FILE_BYTES: u64 = 11_422_654;
@@ -90,13 +90,30 @@ impl Published {
     ///
     /// [`Error::Device`](crate::Error::Device), which would be a mistake in the constructors of the parts.
     pub fn breakdown(&self) -> Result<Breakdown> {
+        self.breakdown_with(None)
+    }
+
+    /// What they need with the transformer in a GGUF file of one type.
+    ///
+    /// As in the files that are published, that type is the one of the blocks' matrices and their modulation, while what
+    /// leads into and out of them stays as it is. Files called `..._M` and the like mix types, and are a little larger.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::breakdown`].
+    pub fn quantised(&self, quant: Quant) -> Result<Breakdown> {
+        self.breakdown_with(Some(quant))
+    }
+
+    fn breakdown_with(&self, quant: Option<Quant>) -> Result<Breakdown> {
         let Counts { text_encoder, transformer, vae } = self.counts()?;
-        let all = |census: &Census| Count { read: census.parameters(), unread: 0 };
+        let all = |census: &Census| Count { read: census.parameters(), ..Count::default() };
         let text = self.size.text_encoder();
         let behind = (text.num_hidden_layers - text.taps()[2]) as u64;
         let head = if self.size.tied() { 0 } else { (text.vocab_size * text.hidden_size) as u64 };
         let unread = behind * text_encoder.parameters_below("model.layers.0.") + text.hidden_size as u64 + head;
-        let counts = [Count { unread, ..all(&text_encoder) }, all(&transformer), all(&vae)];
+        let transformer = Count { read: transformer.parameters(), ..quantised(&transformer, quant) };
+        let counts = [Count { unread, ..all(&text_encoder) }, transformer, all(&vae)];
         let configs = Configs {
             text,
             transformer: self.size.transformer(),
@@ -133,6 +150,25 @@ impl Published {
             vae: Census::of(|vb| Vae::new(&vae, vb))?,
         })
     }
+}
+
+/// Names of the transformer's matrices that are quantised begin with one of these.
+const QUANTISED: [&str; 4] =
+    ["transformer_blocks.", "single_transformer_blocks.", "double_stream_modulation", "single_stream_modulation"];
+
+fn quantised(transformer: &Census, quant: Option<Quant>) -> Count {
+    let mut count = Count::default();
+    for (name, shape) in transformer.tensors() {
+        let &[rows, columns] = shape.as_slice() else { continue };
+        let (rows, columns) = (rows as u64, columns as u64);
+        let inside = QUANTISED.iter().any(|prefix| name.starts_with(prefix));
+        if let Some(bytes) = quant.filter(|_| inside).and_then(|quant| quant.bytes(rows, columns)) {
+            count.quantised.parameters += rows * columns;
+            count.quantised.bytes += bytes;
+            count.band = count.band.max((rows * columns).min(MAX_BAND as u64));
+        }
+    }
+    count
 }
 
 /// The tensors of each part.
@@ -241,6 +277,27 @@ mod tests {
                 vae: Census::of(|vb| Vae::new(&vae, vb)).unwrap(),
             };
             assert_eq!(counts, published.counts().unwrap(), "{}", published.name);
+        }
+    }
+
+    #[test]
+    fn quantised_matrices_take_the_bits_of_their_type() {
+        let published = Published::find("flux2-klein-9b").unwrap();
+        let dense = published.breakdown().unwrap();
+        for (name, bits) in [("q8_0", 8.5), ("q6_k", 6.5625), ("q5_k", 5.5), ("q4_k", 4.5), ("q4_0", 4.5)] {
+            let breakdown = published.quantised(name.parse().unwrap()).unwrap();
+            let [text, transformer, vae] = breakdown.parts[..] else { panic!("three parts") };
+            assert_eq!([text, vae], [dense.parts[0], dense.parts[2]]);
+            assert_eq!(transformer.parameters, dense.parts[1].parameters);
+            let quantised = transformer.quantised;
+            assert_eq!(quantised.bytes as f64 * 8.0, quantised.parameters as f64 * bits, "{name}");
+            // What stays as it is are the embedders of text, time and latents, and the last layer.
+            let rest = transformer.parameters - quantised.parameters;
+            assert!((100_000_000..120_000_000).contains(&rest), "{rest}");
+            let footprint = breakdown.footprint();
+            let weights = breakdown.parts.iter().map(|part| part.weights_bytes(2)).sum::<u64>();
+            assert_eq!(footprint.parameters * 2 + footprint.quantised_bytes, weights);
+            assert!(transformer.run_numbers > dense.parts[1].run_numbers, "bands are converted");
         }
     }
 

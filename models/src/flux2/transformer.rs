@@ -1,7 +1,7 @@
 //! The diffusion transformer (`Flux2Transformer2DModel`).
 
 use candle_core::{DType, Device, Result as Built, Tensor};
-use candle_nn::{Linear, Module, VarBuilder, linear_no_bias, ops::layer_norm};
+use candle_nn::ops::layer_norm;
 
 use super::{
     blocks::{DoubleBlock, Modulator, SingleBlock},
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    linear::{Linear, Weights},
     yield_point::{Site, YieldPoint},
 };
 
@@ -55,31 +56,31 @@ impl Transformer {
     /// # Errors
     ///
     /// If a tensor is missing or of another shape.
-    pub fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Built<Self> {
-        let width = config.width();
-        let embedders = vb.pp("time_guidance_embed");
-        let embedder = |name: &str| TimeEmbedder::new(config, embedders.pp(name));
-        let blocks = vb.pp("transformer_blocks");
-        let single_blocks = vb.pp("single_transformer_blocks");
+    pub fn new<'a>(config: &TransformerConfig, weights: impl Into<Weights<'a>>) -> Built<Self> {
+        let (weights, width) = (weights.into(), config.width());
+        let embedders = weights.pp("time_guidance_embed");
+        let embedder = |name: &str| TimeEmbedder::new(config, &embedders.pp(name));
+        let blocks = weights.pp("transformer_blocks");
+        let single_blocks = weights.pp("single_transformer_blocks");
         Ok(Self {
             time: embedder("timestep_embedder")?,
             guidance: config.guidance_embeds.then(|| embedder("guidance_embedder")).transpose()?,
-            image_modulator: Modulator::new(width, 2, vb.pp("double_stream_modulation_img"))?,
-            text_modulator: Modulator::new(width, 2, vb.pp("double_stream_modulation_txt"))?,
-            single_modulator: Modulator::new(width, 1, vb.pp("single_stream_modulation"))?,
-            image_in: linear_no_bias(config.in_channels, width, vb.pp("x_embedder"))?,
-            text_in: linear_no_bias(config.joint_attention_dim, width, vb.pp("context_embedder"))?,
+            image_modulator: Modulator::new(width, 2, &weights.pp("double_stream_modulation_img"))?,
+            text_modulator: Modulator::new(width, 2, &weights.pp("double_stream_modulation_txt"))?,
+            single_modulator: Modulator::new(width, 1, &weights.pp("single_stream_modulation"))?,
+            image_in: weights.pp("x_embedder").linear(config.in_channels, width)?,
+            text_in: weights.pp("context_embedder").linear(config.joint_attention_dim, width)?,
             double_blocks: (0..config.num_layers)
-                .map(|i| DoubleBlock::new(config, blocks.pp(i)))
+                .map(|i| DoubleBlock::new(config, &blocks.pp(i)))
                 .collect::<Built<_>>()?,
             single_blocks: (0..config.num_single_layers)
-                .map(|i| SingleBlock::new(config, single_blocks.pp(i)))
+                .map(|i| SingleBlock::new(config, &single_blocks.pp(i)))
                 .collect::<Built<_>>()?,
-            norm_out: linear_no_bias(width, 2 * width, vb.pp("norm_out.linear"))?,
-            image_out: linear_no_bias(width, config.in_channels, vb.pp("proj_out"))?,
+            norm_out: weights.pp("norm_out.linear").linear(width, 2 * width)?,
+            image_out: weights.pp("proj_out").linear(width, config.in_channels)?,
             config: config.clone(),
-            device: vb.device().clone(),
-            dtype: vb.dtype(),
+            device: weights.device().clone(),
+            dtype: weights.dtype(),
         })
     }
 
@@ -166,11 +167,11 @@ struct TimeEmbedder {
 }
 
 impl TimeEmbedder {
-    fn new(config: &TransformerConfig, vb: VarBuilder<'_>) -> Built<Self> {
+    fn new(config: &TransformerConfig, weights: &Weights<'_>) -> Built<Self> {
         let (channels, width) = (config.timestep_guidance_channels, config.width());
         Ok(Self {
-            first: linear_no_bias(channels, width, vb.pp("linear_1"))?,
-            second: linear_no_bias(width, width, vb.pp("linear_2"))?,
+            first: weights.pp("linear_1").linear(channels, width)?,
+            second: weights.pp("linear_2").linear(width, width)?,
             channels,
         })
     }

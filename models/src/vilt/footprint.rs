@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::{ProcessorConfig, ViltConfig};
 use crate::{
     error::Result,
-    footprint::{Breakdown, Footprint, Part, tables_bytes, tokenizer_file_bytes},
+    footprint::{Breakdown, Footprint, Part, Quantised, tables_bytes, tokenizer_file_bytes},
     loader::WeightFiles,
 };
 
@@ -47,6 +47,7 @@ pub fn breakdown(dir: &Path) -> Result<Breakdown> {
         name: "model",
         parameters: WeightFiles::find(dir)?.parameters(&|_| true)?,
         unread: 0,
+        quantised: Quantised::default(),
         run_numbers: pixels * PIXEL + tokens * per_token + scores,
         run_numbers_per_pixel: GIVEN,
     };
