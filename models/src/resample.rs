@@ -2,7 +2,8 @@
 //!
 //! Each output pixel is a weighted mean of the input pixels around its centre; when shrinking, the filter is widened
 //! by the scale. Rows are resized first, rounded to 8 bits, then columns. The weights are rounded to multiples of
-//! 2^-22, which is what makes the result equal to Pillow's to the last bit.
+//! 2^-22, which is what makes the result equal to Pillow's to the last bit: to that of versions before 13, which takes columns
+//! first for some pictures.
 
 use std::ops::Range;
 
