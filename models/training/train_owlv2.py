@@ -21,7 +21,7 @@ from world import SIZE, _coverage, badly, loose_scene, render, scene
 BATCH, SCENES, PATCH = 48, 12000, 8
 GRID = SIZE // PATCH
 
-run = Run("owlv2", steps=2500, state={}, every=250)
+run = Run("owlv2", steps=1600, state={}, every=250)
 rng = run.rng
 (run.work / "owlv2").mkdir(parents=True, exist_ok=True)
 words = owlv2.tokenizer(run.work / "owlv2")

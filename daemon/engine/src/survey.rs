@@ -204,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn a_model_without_a_task_is_counted_and_offered_for_none() {
+        let fixtures = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fixtures")];
+        for name in ["clip", "owlv2"] {
+            let survey = survey(&fixtures, name, None).unwrap();
+            assert_eq!((survey.info.kind.as_str(), survey.info.tasks.as_slice()), (name, &[][..]));
+            assert!(survey.parts.len() == 2 && survey.info.declared.run_bytes > 0, "{survey:?}");
+        }
+    }
+
+    #[test]
     fn precision_scales_everything_but_tables() {
         let of = |precision| survey(&[], "flux2-klein-4b", Some(precision)).unwrap();
         let (full, half) = (of(Precision::F32), of(Precision::Bf16));
