@@ -22,6 +22,22 @@ pub enum Kind {
     Flux2Klein,
     /// A ViLT with a head over answers: questions about pictures.
     ViltVqa,
+    /// A CLIP: how well texts fit a picture.
+    Clip,
+    /// An OWLv2: where in a picture is what texts name.
+    Owlv2,
+}
+
+impl Kind {
+    /// The kind of a model of this class, whose files lie in its directory itself.
+    fn of_class(name: &str) -> Option<Self> {
+        match name {
+            "ViltForQuestionAnswering" => Some(Self::ViltVqa),
+            "CLIPModel" => Some(Self::Clip),
+            "Owlv2ForObjectDetection" => Some(Self::Owlv2),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -29,6 +45,8 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Flux2Klein => "flux2-klein",
             Self::ViltVqa => "vilt-vqa",
+            Self::Clip => "clip",
+            Self::Owlv2 => "owlv2",
         })
     }
 }
@@ -59,7 +77,7 @@ impl Entry {
                 TransformerFiles::Tensors(files) => return files.stored_type(),
                 TransformerFiles::Gguf(_) => self.path.join("text_encoder"),
             },
-            Kind::ViltVqa => self.path.clone(),
+            Kind::ViltVqa | Kind::Clip | Kind::Owlv2 => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
     }
@@ -107,13 +125,8 @@ fn recognise(path: &Path) -> Option<(Kind, u64)> {
         return Some((Kind::Flux2Klein, bytes(&text_encoder)? + transformer + bytes(&vae)?));
     }
     let config: ModelClass = read_json(&path.join("config.json")).ok()?;
-    config
-        .architectures
-        .iter()
-        .any(|a| a == "ViltForQuestionAnswering")
-        .then(|| bytes(path))
-        .flatten()
-        .map(|bytes| (Kind::ViltVqa, bytes))
+    let kind = config.architectures.iter().find_map(|class| Kind::of_class(class))?;
+    Some((kind, bytes(path)?))
 }
 
 #[derive(Deserialize)]
@@ -160,6 +173,10 @@ mod tests {
         write(&klein.join("text_encoder/2"), "22");
         write(&klein.join("transformer/diffusion_pytorch_model.safetensors"), "333");
         write(&klein.join("vae/diffusion_pytorch_model.safetensors"), "4444");
+        for (name, class) in [("clip", "CLIPModel"), ("owl", "Owlv2ForObjectDetection")] {
+            write(&second.join(name).join("config.json"), &format!("{{\"architectures\": [\"{class}\"]}}"));
+            write(&second.join(name).join("model.safetensors"), "12");
+        }
         // The original checkpoint beside the components is not read, so it does not count.
         write(&klein.join("flux2-klein.safetensors"), "0123456789");
 
@@ -170,10 +187,13 @@ mod tests {
             [
                 ("a", second.join("a"), Kind::ViltVqa, 3),
                 ("b", first.join("b"), Kind::ViltVqa, 5),
+                ("clip", second.join("clip"), Kind::Clip, 2),
                 ("klein", klein, Kind::Flux2Klein, 10),
+                ("owl", second.join("owl"), Kind::Owlv2, 2),
             ]
         );
         assert_eq!(Kind::Flux2Klein.to_string(), "flux2-klein");
         assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
+        assert_eq!((Kind::Clip.to_string(), Kind::Owlv2.to_string()), ("clip".to_owned(), "owlv2".to_owned()));
     }
 }

@@ -1,14 +1,15 @@
-//! FLUX.2 klein and ViLT in candle, loading Hugging Face directories unchanged.
+//! FLUX.2 klein, ViLT, CLIP and OWLv2 in candle, loading Hugging Face directories unchanged.
 //!
 //! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
-//! pictures. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
-//! [`Error::Config`], never a silently different result. A FLUX.2 transformer may be quantised, in a GGUF file. Long work
-//! calls a [`YieldPoint`] at short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of
-//! directories.
+//! pictures, [`clip::Clip`] says how well texts fit a picture, [`owlv2::Owlv2`] where in it is what they name. Every size is
+//! read from the directory's JSON files; a value that asks for something not implemented is an [`Error::Config`], never a
+//! silently different result. A FLUX.2 transformer may be quantised, in a GGUF file. Long work calls a [`YieldPoint`] at
+//! short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of directories.
 
 pub mod attention;
 pub mod catalog;
 pub mod census;
+pub mod clip;
 pub mod error;
 pub mod flux2;
 pub mod footprint;
@@ -17,7 +18,9 @@ pub mod linear;
 pub mod loader;
 pub mod noise;
 pub mod norm;
+pub mod owlv2;
 pub mod picture;
+pub mod processor;
 pub mod quantised;
 pub mod resample;
 pub mod sd3;

@@ -1,5 +1,7 @@
 """Scores the shipped weights with the reference implementations.
 
+OWLv2: fresh scenes, those on the grid and loose ones, as they are drawn and as FLUX.2's autoencoder gives them back: shapes
+found by name where they are (boxes that overlap by half), and scenes in which all are and nothing else.
 ViLT: every question of easy-VQA's official test split, and questions of each form about fresh scenes of two shapes.
 FLUX.2: the prompts of `cargo adherence` and 50 fixed edits, judged by the pixel checker, whose score on drawn pictures of the
 same scenes (its ceiling) is printed beside. What is held out of training is scored by itself, and shares come with their
@@ -14,10 +16,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from diffusers import Flux2KleinPipeline
-from transformers import BertTokenizerFast, ViltForQuestionAnswering
+from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
+from transformers import BertTokenizerFast, CLIPTokenizer, Owlv2ForObjectDetection, ViltForQuestionAnswering
 
 import checker
+import owlv2 as detector
 import questions
 import world
 from flux2 import TEXT_LAYERS, TOKENS
@@ -81,6 +84,27 @@ def fresh_pair(rng, held_out):
         shapes = world.scene(rng, 2, rng.choice(list(world.RELATIONS)))
         if world.held_out_pair(shapes) == held_out:
             return shapes
+
+
+@torch.no_grad()
+def owlv2(folder, weights):
+    model = Owlv2ForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
+    words = CLIPTokenizer.from_pretrained(folder)
+    encode = lambda texts: words(texts, padding="max_length", max_length=detector.TOKENS, return_tensors="pt").input_ids
+    asked = detector.queries(model, encode([f"a {name}" for name in detector.NAMES]))
+    vae = AutoencoderKLFlux2.from_pretrained(weights / "flux2-klein-tiny" / "vae").float().eval()
+    rng = random.Random(30_000)
+    scores = {}
+    for where, make in (("grid", world.scene), ("loose", world.loose_scene)):
+        scenes = [make(rng, 1 + i % 3) for i in range(SCENES)]
+        drawn = world.render(scenes).float() / 255
+        made = [vae.decode(vae.encode(p * 2 - 1).latent_dist.mode()).sample for p in drawn.split(100)]
+        for how, pictures in (("drawn", drawn), ("decoded", (torch.cat(made).clamp(-1, 1) + 1) / 2)):
+            found = detector.detect(model, detector.normalise(pictures), asked)
+            judged = [detector.judge(f, s) for f, s in zip(found, scenes)]
+            scores[f"{where}_{how}_found"] = share([hit for hits, _ in judged for hit in hits])
+            scores[f"{where}_{how}_exact"] = share([all(hits) and wrong == 0 for hits, wrong in judged])
+    return scores
 
 
 def edited(pipeline, before, after, text, seed):
@@ -160,7 +184,11 @@ def flux2(folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=HERE.parent / "weights")
+    parser.add_argument("--only", help="one of the models")
     args = parser.parse_args()
     torch.set_num_threads(2)
     for name, score in (("vilt-tiny", vilt), ("flux2-klein-tiny", flux2)):
-        print(name, json.dumps(score(args.weights / name), indent=1), flush=True)
+        if args.only in (None, name):
+            print(name, json.dumps(score(args.weights / name), indent=1), flush=True)
+    if args.only in (None, "owlv2-tiny"):
+        print("owlv2-tiny", json.dumps(owlv2(HERE.parent / "fixtures/owlv2-tiny", args.weights), indent=1), flush=True)

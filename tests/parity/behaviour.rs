@@ -4,14 +4,18 @@ use super::*;
 
 /// Notes every site, and interrupts at the one numbered `at`.
 #[derive(Default)]
-struct Observer {
+pub(crate) struct Observer {
     sites: RefCell<Vec<Site>>,
     at: Cell<Option<usize>>,
 }
 
 impl Observer {
-    fn interrupting(at: usize) -> Self {
+    pub(crate) fn interrupting(at: usize) -> Self {
         Self { at: Cell::new(Some(at)), ..Self::default() }
+    }
+
+    pub(crate) fn sites(self) -> Vec<Site> {
+        self.sites.into_inner()
     }
 }
 
@@ -35,11 +39,11 @@ fn interrupted_anywhere_the_pipeline_unwinds_and_stays_usable() {
     let request = small_request(&references);
     let whole = Observer::default();
     let picture = pipeline.generate(&request, &whole).unwrap().picture;
-    let sites = whole.sites.into_inner();
+    let sites = whole.sites();
     for at in 0..sites.len() {
         let observer = Observer::interrupting(at);
         assert!(matches!(pipeline.generate(&request, &observer), Err(Error::Interrupted(_))), "site {at}");
-        assert_eq!(observer.sites.into_inner(), sites[..=at]);
+        assert_eq!(observer.sites(), sites[..=at]);
     }
     assert_eq!(pipeline.generate(&request, &Unobserved).unwrap().picture, picture);
 
@@ -55,7 +59,7 @@ fn interrupted_anywhere_loading_unwinds() {
     let load = |observer: &Observer| Pipeline::load(&fixture("klein"), &CPU, DType::F32, observer).map(drop);
     let whole = Observer::default();
     load(&whole).unwrap();
-    let sites = whole.sites.into_inner();
+    let sites = whole.sites();
     assert_eq!(sites, (0..=3).map(|done| Site::WeightFile { done, total: 3 }).collect::<Vec<_>>());
     for at in 0..sites.len() {
         assert!(matches!(load(&Observer::interrupting(at)), Err(Error::Interrupted(_))), "site {at}");
@@ -69,7 +73,7 @@ fn interrupted_anywhere_vilt_unwinds() {
     let answer = |observer: &Observer| model.answer(&picture, "how many?", 2, observer);
     let whole = Observer::default();
     let answers = answer(&whole).unwrap();
-    let sites = whole.sites.into_inner();
+    let sites = whole.sites();
     assert_eq!(sites, [Site::Block; 2]);
     for at in 0..sites.len() {
         assert!(matches!(answer(&Observer::interrupting(at)), Err(Error::Interrupted(_))), "site {at}");

@@ -1,11 +1,12 @@
 //! The models against what diffusers and transformers compute, and their behaviour as work that can be interrupted.
 //!
-//! `models/fixtures/make_fixtures.py` made the inputs and outputs. `cargo test -p gpusched-tests --test parity --
-//! --nocapture` prints the largest relative error of each stage.
+//! `models/fixtures/make_fixtures.py` and `make_clip_fixtures.py` made the inputs and outputs. `cargo test -p gpusched-tests
+//! --test parity -- --nocapture` prints the largest relative error of each stage.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
 mod behaviour;
+mod clip;
 mod published;
 mod sd3;
 

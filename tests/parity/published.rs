@@ -7,8 +7,14 @@ fn recorded<T>(build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<T>
 }
 
 fn published(part: &str) -> BTreeMap<String, Vec<usize>> {
-    let text = std::fs::read_to_string(fixture("klein-4b").join(part).join("tensors.txt")).unwrap();
-    text.lines()
+    listed(&fixture("klein-4b").join(part).join("tensors.txt"))
+}
+
+/// Names and shapes in a list of tensors.
+pub(crate) fn listed(path: &Path) -> BTreeMap<String, Vec<usize>> {
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
         .map(|line| {
             let mut words = line.split(' ');
             (words.next().unwrap().to_owned(), words.map(|n| n.parse().unwrap()).collect())

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
-use gpusched_models::{Breakdown, Entry, Error, Kind, Part, flux2, vilt};
+use gpusched_models::{Breakdown, Entry, Error, Kind, Part, clip, flux2, owlv2, vilt};
 pub use gpusched_models::{Quantised, gguf::Quant};
 use gpusched_shared::ModelInfo;
 
@@ -188,6 +188,8 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
     let breakdown = match entry.kind {
         Kind::Flux2Klein => flux2::breakdown(&entry.path)?,
         Kind::ViltVqa => vilt::breakdown(&entry.path)?,
+        Kind::Clip => clip::breakdown(&entry.path)?,
+        Kind::Owlv2 => owlv2::breakdown(&entry.path)?,
     };
     let info = catalog::info(entry, precision.bytes())?;
     Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))
@@ -229,6 +231,16 @@ mod tests {
             assert_eq!(survey.info, declared);
             let weights: u64 = survey.parts.iter().map(|part| part.weights_bytes(survey.precision.bytes())).sum();
             assert_eq!(weights + survey.tables_bytes, declared.declared.weights_bytes);
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_task_is_counted_and_offered_for_none() {
+        let fixtures = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fixtures")];
+        for name in ["clip", "owlv2"] {
+            let survey = survey(&fixtures, name, None, None).unwrap();
+            assert_eq!((survey.info.kind.as_str(), survey.info.tasks.as_slice()), (name, &[][..]));
+            assert!(survey.parts.len() == 2 && survey.info.declared.run_bytes > 0, "{survey:?}");
         }
     }
 

@@ -6,13 +6,12 @@ use serde::Deserialize;
 
 use crate::{
     error::{Error, Result},
-    loader::{read_json, read_optional_json},
+    loader::read_json,
+    processor::{MAX_EDGE, read_processor},
 };
 
 /// Bound on every size that a file gives: far above any real model, low enough that no product of sizes overflows.
 const MAX_SIZE: usize = 1 << 20;
-/// Bound on the length to which pictures are brought, in pixels.
-const MAX_EDGE: u32 = 4096;
 
 /// `config.json` of a `ViltForQuestionAnswering`.
 #[derive(Debug, Clone, Deserialize)]
@@ -153,11 +152,6 @@ enum Size {
     },
 }
 
-#[derive(Deserialize)]
-struct Processor {
-    image_processor: ProcessorConfig,
-}
-
 impl ProcessorConfig {
     /// Reads the configuration in `dir` and refuses what [`prepare`](super::preprocess::prepare) does not implement.
     ///
@@ -165,15 +159,7 @@ impl ProcessorConfig {
     ///
     /// [`Error::Missing`] or [`Error::Config`].
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join("preprocessor_config.json");
-        let (path, config) = match read_optional_json::<Self>(&path)? {
-            Some(config) => (path, config),
-            None => {
-                let path = dir.join("processor_config.json");
-                let processor: Processor = read_json(&path)?;
-                (path, processor.image_processor)
-            }
-        };
+        let (path, config): (_, Self) = read_processor(dir)?;
         if config.resample != 3 {
             let reason = format!("resample is {}; only 3 (bicubic) is supported", config.resample);
             return Err(Error::config(&path, reason));
