@@ -323,3 +323,28 @@ fn metadata_is_bounded_whatever_it_says() {
     let long: Vec<u8> = array(0, 17 << 20).into_iter().chain(vec![0; 17 << 20]).collect();
     assert!(file(1, &entry("x", &long)).contains("larger than 16777216 bytes"));
 }
+
+/// Bytes of a good file's header, a few of them changed: refused, or of tensors that lie within the file.
+#[test]
+fn no_header_is_believed() {
+    let whole = fs::read(fixture().join("transformer.gguf")).unwrap();
+    let header = Header::read(whole.as_slice(), whole.len() as u64).unwrap();
+    let begin = header.tensors.values().map(|tensor| tensor.start).min().unwrap() as usize;
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut read = 0;
+    for _ in 0..20_000 {
+        let mut bytes = whole[..begin].to_vec();
+        for _ in 0..=draw(3) {
+            bytes[draw(begin)] = [0, 1, 0x7f, 0x80, 0xff][draw(5)];
+        }
+        let length = whole.len() as u64;
+        let Ok(header) = Header::read(bytes.as_slice(), length) else { continue };
+        read += 1;
+        assert!(header.tensors.values().all(|tensor| tensor.start + tensor.bytes() <= length), "{header:?}");
+    }
+    assert!((1000..20_000).contains(&read), "{read} of 20000 were read");
+}
