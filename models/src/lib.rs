@@ -14,6 +14,7 @@ pub mod footprint;
 pub mod loader;
 pub mod noise;
 pub mod norm;
+pub mod parts;
 pub mod picture;
 pub mod resample;
 pub mod tokenizer;

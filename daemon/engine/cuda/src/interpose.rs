@@ -1,5 +1,6 @@
-//! The functions of CUDA that this crate defines, in front of the driver's and of cuBLAS's. candle calls them by their names, and
-//! the linker finds these first; each does what is said in [`route`], [`rein`] and [`blocks`], and calls the library's own.
+//! The functions of CUDA that this crate defines, in front of the driver's, the runtime's and cuBLAS's. candle calls them by their
+//! names, and the linker finds these first; each does what is said in [`route`], [`rein`] and [`blocks`], and calls the library's
+//! own.
 //!
 //! That takes candle to be linked with the libraries, not to load them by name; `cudarc` calls the former `dynamic-linking`. That
 //! it is so is checked at the start ([`check`](crate::check)). Libraries of NVIDIA's do not come by here.
@@ -12,13 +13,15 @@ use std::sync::OnceLock;
 use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cublasStatus_t, cudaDataType,
 };
+use candle_core::cuda_backend::cudarc::driver::DriverError;
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUdeviceptr, CUfunction, CUresult, CUstream, cuMemAllocFromPoolAsync, cuStreamCreateWithPriority,
     cuStreamSynchronize,
 };
 use nix::libc;
 
-use crate::{blocks, rein, route};
+use crate::blocks::Freeing;
+use crate::{blocks, rein, route, share};
 
 /// The function of this name in the libraries, or null.
 fn next(name: &CStr) -> *mut c_void {
@@ -55,6 +58,20 @@ type Launch = unsafe extern "C" fn(
     *mut *mut c_void,
     *mut *mut c_void,
 ) -> CUresult;
+/// Of kernels, and of threads in each of their blocks: how many in each direction.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Dim3 {
+    x: c_uint,
+    y: c_uint,
+    z: c_uint,
+}
+
+type RuntimeLaunch = unsafe extern "C" fn(*const c_void, Dim3, Dim3, *mut *mut c_void, usize, CUstream) -> c_int;
+
+/// `cudaErrorSymbolNotFound`.
+const SYMBOL_NOT_FOUND: c_int = 500;
+
 type Gemm = unsafe extern "C" fn(
     cublasHandle_t,
     cublasOperation_t,
@@ -119,10 +136,11 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
     if done == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         // What this stream has freed may not have been reached yet by the device.
         // SAFETY: Likewise.
-        done = match unsafe { cuStreamSynchronize(stream) } {
-            CUresult::CUDA_SUCCESS => unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) },
-            failed => failed,
-        };
+        done = unsafe { cuStreamSynchronize(stream) };
+        if done == CUresult::CUDA_SUCCESS {
+            // SAFETY: Likewise.
+            done = unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) };
+        }
     }
     if done == CUresult::CUDA_SUCCESS {
         // SAFETY: The driver has just written it.
@@ -133,15 +151,21 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
     done
 }
 
-/// Gives memory back in the order of a stream.
+/// Gives memory back in the order of a stream, unless tensors of other streams have it; the last of them does, after all that the
+/// others may have read there.
 ///
 /// # Safety
 /// As of the driver's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream) -> CUresult {
-    blocks::frees(address);
     let Some(free) = library!(c"cuMemFreeAsync" as Free) else { return CUresult::CUDA_ERROR_NOT_FOUND };
+    let Freeing::After(others) = blocks::frees(address) else { return CUresult::CUDA_SUCCESS };
     // SAFETY: By this function's own condition.
+    if let Err(DriverError(why)) = unsafe { share::after(stream, &others) } {
+        // Rather lost than given away under whoever may still read it.
+        return why;
+    }
+    // SAFETY: Likewise.
     unsafe { free(address, stream) }
 }
 
@@ -169,6 +193,48 @@ unsafe extern "C" fn cuLaunchKernel(
     let done = unsafe {
         launch(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, parameters, extra)
     };
+    rein::after();
+    done
+}
+
+/// A kernel by the runtime, as compilers before CUDA 12.8 launch those of candle's that are linked (`<<<...>>>`), when its lane may.
+///
+/// # Safety
+/// As of the runtime's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cudaLaunchKernel(
+    function: *const c_void,
+    grid: Dim3,
+    block: Dim3,
+    parameters: *mut *mut c_void,
+    shared: usize,
+    stream: CUstream,
+) -> c_int {
+    let Some(launch) = library!(c"cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
+    rein::before();
+    // SAFETY: By this function's own condition.
+    let done = unsafe { launch(function, grid, block, parameters, shared, stream) };
+    rein::after();
+    done
+}
+
+/// The same as compilers since CUDA 12.8 do it, by a handle of the kernel.
+///
+/// # Safety
+/// As of the runtime's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __cudaLaunchKernel(
+    kernel: *const c_void,
+    grid: Dim3,
+    block: Dim3,
+    parameters: *mut *mut c_void,
+    shared: usize,
+    stream: CUstream,
+) -> c_int {
+    let Some(launch) = library!(c"__cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
+    rein::before();
+    // SAFETY: By this function's own condition.
+    let done = unsafe { launch(kernel, grid, block, parameters, shared, stream) };
     rein::after();
     done
 }
@@ -226,6 +292,8 @@ pub(crate) fn count() -> usize {
         cuMemAllocAsync as Allocate as usize,
         cuMemFreeAsync as Free as usize,
         cuLaunchKernel as Launch as usize,
+        cudaLaunchKernel as RuntimeLaunch as usize,
+        __cudaLaunchKernel as RuntimeLaunch as usize,
         cublasGemmStridedBatchedEx as Gemm as usize,
     ];
     std::hint::black_box(functions).iter().filter(|function| **function != 0).count()
