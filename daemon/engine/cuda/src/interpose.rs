@@ -8,15 +8,17 @@
 #![allow(non_snake_case, reason = "NVIDIA's names")]
 
 use std::ffi::{CStr, c_int, c_longlong, c_uint, c_void};
+use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cublasStatus_t, cudaDataType,
 };
 use candle_core::cuda_backend::cudarc::driver::DriverError;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdeviceptr, CUfunction, CUresult, CUstream, cuMemAllocFromPoolAsync, cuStreamCreateWithPriority,
-    cuStreamSynchronize,
+    CUcontext, CUdeviceptr, CUfunction, CUresult, CUstream, cuCtxGetCurrent, cuCtxSetCurrent, cuMemAllocFromPoolAsync,
+    cuStreamCreateWithPriority, cuStreamSynchronize,
 };
 use nix::libc;
 
@@ -40,6 +42,26 @@ macro_rules! library {
             (!found.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, $type>(found) })
         })
     }};
+}
+
+/// The one in which the latest stream was made. All lanes are in the same: a device has one to a process.
+static CONTEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// The context of the calling thread, or null.
+fn current() -> CUcontext {
+    let mut context = ptr::null_mut();
+    // SAFETY: It writes a handle, if anything.
+    let _ = unsafe { cuCtxGetCurrent(&raw mut context) };
+    context
+}
+
+/// Gives a thread that is in no context the lanes'. Whoever drops what lanes allocated, such as the housekeeper, need not have had
+/// to do with the device before. A failure is met again by whatever needs the context.
+fn enter() {
+    if current().is_null() {
+        // SAFETY: It was that of a stream, or is null, which changes nothing.
+        let _ = unsafe { cuCtxSetCurrent(CONTEXT.load(Ordering::Relaxed).cast()) };
+    }
 }
 
 type Allocate = unsafe extern "C" fn(*mut CUdeviceptr, usize, CUstream) -> CUresult;
@@ -115,6 +137,7 @@ unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> CUr
     if done == CUresult::CUDA_SUCCESS {
         // SAFETY: The driver has just written it.
         route::made(unsafe { *stream } as usize, wish);
+        CONTEXT.store(current().cast(), Ordering::Relaxed);
     }
     done
 }
@@ -160,6 +183,7 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
 unsafe extern "C" fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream) -> CUresult {
     let Some(free) = library!(c"cuMemFreeAsync" as Free) else { return CUresult::CUDA_ERROR_NOT_FOUND };
     let Freeing::After(others) = blocks::frees(address) else { return CUresult::CUDA_SUCCESS };
+    enter();
     // SAFETY: By this function's own condition.
     if let Err(DriverError(why)) = unsafe { share::after(stream, &others) } {
         // Rather lost than given away under whoever may still read it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use gpusched_engine::device::Stream;
 use gpusched_engine::{Command, DeviceSpec, Event, GateKind, PartitionSpec, Product, Setup};
+use gpusched_shared::JobId;
 
 use crate::rig::{LIGHT, MIB, Rig, open, place, setup, vqa};
 use crate::soft::Turn;
@@ -73,7 +74,7 @@ fn the_lanes_of_a_class_have_the_weights_once_or_each_its_own() {
     assert!(one > 0 && shared.bytes == [one; 2], "{shared:?} {own:?}");
     assert_eq!(own.bytes[1], lanes * one);
     // Either way the class keeps from the first on what all of its lanes will have.
-    assert_eq!((shared.told, own.told), (vec![one], vec![lanes * one; LANES as usize]));
+    assert_eq!((&shared.told, &own.told), (&vec![one], &vec![lanes * one; LANES as usize]));
     assert!(own.load_ns.iter().all(|ns| *ns > 0), "{own:?}");
     let (first, others) = shared.load_ns.split_first().expect("some");
     assert!(*first > 0 && others.iter().all(|ns| *ns == 0), "{:?}", shared.load_ns);
@@ -98,7 +99,7 @@ fn each_lane_computes_on_its_own_stream() {
 fn all_lanes_answer_the_same() {
     let turn = Turn::take();
     turn.set("NUMBERS", "1");
-    let mut answers = |share_weights| {
+    let answers = |share_weights| {
         let mut rig = Rig::new(&with_sharing(share_weights, 2));
         [1, 2].map(|lane| rig.run(lane, vqa()).0)
     };
@@ -183,5 +184,25 @@ fn a_model_can_be_unloaded_while_a_lane_uses_it() {
         let (result, _) = rig.end(job);
         assert!(matches!(result, Ok(Product::Answers(_))), "{result:?}");
         assert_eq!(rig.memory(LIGHT).live_bytes, 0, "it had the weights alone in the end");
+    }
+}
+
+#[test]
+fn what_is_unloaded_is_free_and_can_be_loaded_again() {
+    let _turn = Turn::take();
+    for share_weights in [false, true] {
+        let mut rig = Rig::new(&with_sharing(share_weights, 2));
+        for _ in 0..2 {
+            rig.run(1, vqa());
+            rig.run(2, vqa());
+            rig.tell(Command::Unload { class: LIGHT, model: "vilt-tiny".to_owned() });
+            rig.until(|event| matches!(event, Event::Unloaded { .. }));
+            rig.release();
+            assert_eq!(rig.memory(LIGHT).live_bytes, 0, "shared: {share_weights}");
+            rig.tell(Command::Flush { class: LIGHT, job: JobId(7) });
+            let flushed = rig.next();
+            assert!(matches!(&flushed, Event::Flushed { after, .. } if after.resident_bytes == 0), "{flushed:?}");
+            rig.release();
+        }
     }
 }
