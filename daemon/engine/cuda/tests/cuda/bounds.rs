@@ -157,7 +157,7 @@ fn kernels_by_the_runtime_are_held_back_as_well() {
         asked.set(asked.get() + 1);
         // Kernels begun before this one, less those that are over by now.
         let over = (turn.now() - begun) / KERNEL;
-        behind.set(behind.get().max(asked.get() - 1 - over));
+        behind.set(behind.get().max((asked.get() - 1_u64).saturating_sub(over)));
     };
     heavy.run(&pause, &mut || (0..8).for_each(|_| drop(weights.forward(&row).expect("there is room"))));
     heavy.synchronize().expect("well");
@@ -165,7 +165,7 @@ fn kernels_by_the_runtime_are_held_back_as_well() {
     let linked = kernels.iter().filter(|done| done.name.starts_with("launch_")).count();
     assert!(linked >= 8, "{kernels:?}");
     assert_eq!(asked.get(), kernels.len() as u64, "every kernel asks, {linked} of them by the runtime");
-    assert!(behind.get() <= 4, "{} in the way", behind.get());
+    assert!((3..=4).contains(&behind.get()), "{} in the way", behind.get());
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Process {
             match self.next()? {
                 Report::Event(event @ (Event::Finished(..) | Event::Interrupted(..))) => return Some(event),
                 Report::Event(_) => {}
-                report => panic!("{report:?}"),
+                report @ (Report::Ready(_) | Report::Failed(_) | Report::Beat(_)) => panic!("{report:?}"),
             }
         }
     }
