@@ -19,6 +19,7 @@ pub mod loader;
 pub mod noise;
 pub mod norm;
 pub mod owlv2;
+pub mod parts;
 pub mod picture;
 pub mod processor;
 pub mod quantised;

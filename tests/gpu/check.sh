@@ -28,7 +28,7 @@ printf 'needs %s\n' "$(readelf --dynamic "$program" | sed -n 's/.*NEEDED.*\[\(.*
 
 # The functions that the engine stands in for are its own, and the others are asked of the driver.
 symbols=$(nm --dynamic "$program")
-for own in cuMemAllocAsync cuMemFreeAsync cuStreamCreate cuLaunchKernel cublasGemmStridedBatchedEx; do
+for own in cuMemAllocAsync cuMemFreeAsync cuStreamCreate cuLaunchKernel cudaLaunchKernel __cudaLaunchKernel cublasGemmStridedBatchedEx; do
     grep -q " T $own\$" <<<"$symbols" || { echo "$own is not the engine's own: libraries would pass it by" >&2; exit 1; }
 done
 grep -q ' U cuMemAllocFromPoolAsync$' <<<"$symbols" || { echo "the driver is not linked" >&2; exit 1; }

@@ -155,7 +155,8 @@ impl Engine {
         let faults = Arc::new(setup.faults.clone());
         let sharing = |number: usize, spec: &LaneSpec| {
             let copies = setup.lanes.iter().filter(|lane| lane.class_index == spec.class_index).count() as u64;
-            if device.shares_weights() { Sharing::ALL } else { Sharing { place: number, copies } }
+            let memory = setup.device.share_weights && copies > 1;
+            if device.shares_weights() { Sharing::ALL } else { Sharing { place: number, copies, memory } }
         };
         let started = setup.lanes.iter().zip(opened.streams).enumerate().map(|(number, (spec, stream))| {
             let partition = Arc::clone(&partitions[spec.class_index]);

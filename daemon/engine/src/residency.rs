@@ -1,5 +1,8 @@
 //! Which models are in a partition. Its lanes share them, where the device lets them; each partition has its own, so that
 //! loading into one keeps no lane of another waiting.
+//!
+//! Where a lane needs tensors of its own, it may still have them over the memory of the lane that loaded the model first: a
+//! model of its own, made of the other's tensors, which takes nothing beside them but what it makes of them itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +28,27 @@ pub(crate) enum Model {
     Vilt(Box<vilt::Vqa>),
 }
 
+/// Whether what one lane has loaded can be another lane's model, too.
+fn can_be_shared(kind: Kind) -> bool {
+    match kind {
+        Kind::ViltVqa => true,
+        Kind::Flux2Klein | Kind::Clip | Kind::Owlv2 => false,
+    }
+}
+
+impl Model {
+    /// The same for another lane, over the same memory. One that cannot be shared is loaded.
+    fn again(&self, known: &Known, at: &LaneYield<'_>) -> Result<Self, Error> {
+        match self {
+            Self::Vilt(model) => {
+                let model = model.again(at.stream.device(), &|tensor| at.stream.share(tensor))?;
+                Ok(Self::Vilt(Box::new(model)))
+            }
+            Self::Flux2(_) => load(known, at),
+        }
+    }
+}
+
 /// A model in a partition, with the account that its memory is charged to.
 pub(crate) struct Resident {
     pub(crate) model: Model,
@@ -48,8 +72,36 @@ impl Slot {
     }
 }
 
-/// A model, and the lane whose alone it is, by its number; 0 where lanes share.
+/// A model, and the lane whose alone it is, by its number; 0 where lanes use the same.
 type Place = (String, usize);
+
+/// What a lane that needs a model finds.
+enum Found {
+    /// The model.
+    Own(Arc<Resident>),
+    /// Somebody loads what it needs.
+    Busy,
+    /// Nothing, but perhaps another lane's model that it can have its own of.
+    Nothing(Option<Arc<Resident>>),
+}
+
+/// Looks for a model at its place and, if memory is `shared`, at those of other lanes.
+fn find(slots: &BTreeMap<Place, Slot>, place: &Place, shared: bool) -> Found {
+    match slots.get(place) {
+        Some(Slot::Resident(resident)) => return Found::Own(Arc::clone(resident)),
+        Some(Slot::Loading(_)) => return Found::Busy,
+        Some(Slot::Absent) | None => {}
+    }
+    let mut busy = false;
+    for (_, slot) in slots.iter().filter(|((model, _), _)| shared && *model == place.0) {
+        match slot {
+            Slot::Resident(resident) => return Found::Nothing(Some(Arc::clone(resident))),
+            Slot::Loading(_) => busy = true,
+            Slot::Absent => {}
+        }
+    }
+    if busy { Found::Busy } else { Found::Nothing(None) }
+}
 
 /// The models of one partition.
 #[derive(Default)]
@@ -68,35 +120,58 @@ impl Residency {
     /// The model, loaded now if need be. Stops or parks at `at`'s word while it loads or waits for another lane that loads it.
     pub(crate) fn get(&self, known: &Known, at: &LaneYield<'_>) -> Result<Arc<Resident>, Stopped> {
         let place = (known.entry.name.clone(), at.sharing.place);
-        let account = loop {
+        let shared = at.sharing.memory && can_be_shared(known.entry.kind);
+        let (account, other) = loop {
             let mut slots = self.lock();
-            match slots.entry(place.clone()).or_insert(Slot::Absent) {
-                Slot::Resident(resident) => return Ok(Arc::clone(resident)),
-                Slot::Loading(_) => {
+            match find(&slots, &place, shared) {
+                Found::Own(resident) => return Ok(resident),
+                Found::Busy => {
                     let waited = self.changed.wait_timeout(slots, LOOK);
                     // Not with the lock, for this lane may park here, and the one that loads has to go on.
                     drop(waited.unwrap_or_else(PoisonError::into_inner));
                     at.reach(Site::WeightFile { done: 0, total: 1 }).map_err(Error::from)?;
                 }
-                slot @ Slot::Absent => {
+                Found::Nothing(other) => {
                     let account = Account::open(Some(&at.partition.account));
                     let account = Arc::new(account.ok_or_else(|| Failure::engine("too many models are in memory"))?);
-                    *slot = Slot::Loading(Arc::clone(&account));
-                    break account;
+                    slots.insert(place.clone(), Slot::Loading(Arc::clone(&account)));
+                    break (account, other);
                 }
             }
         };
         // Whatever happens, also a panic, the slot must not say Loading for ever.
         let mut claim = Claim { residency: self, place: &place, slot: Slot::Absent };
-        let model =
-            at.load(&account, known.info.declared.weights_bytes, || load(known, at).map_err(|e| at.explain(e)))?;
-        // Every lane that has its own will take as much: what the class is told to keep for the model is all of it.
-        let bytes = account.live() * at.sharing.copies;
+        let make = || match &other {
+            Some(other) => other.model.again(known, at),
+            None => load(known, at),
+        };
+        let model = at.load(&account, known.info.declared.weights_bytes, || make().map_err(|e| at.explain(e)))?;
+        if shared {
+            // Other lanes may take it from here, and none of them waits for what this one has yet to write.
+            at.stream.synchronize().map_err(Error::from)?;
+        }
+        let own = account.live();
+        // What the class is told to keep for the model is for all of its lanes. Whoever loads it for itself stands for the others
+        // that will; and whoever shares it for those that will share it.
+        let bytes = match &other {
+            Some(_) => self.with_others(&place.0, own, at.sharing.copies),
+            None if shared => own,
+            None => own * at.sharing.copies,
+        };
         let resident = Arc::new(Resident { model, account });
         claim.slot = Slot::Resident(Arc::clone(&resident));
         drop(claim);
-        at.say(Event::Loaded { class: at.partition.class, model: place.0, bytes });
+        if other.is_none() || own > 0 {
+            at.say(Event::Loaded { class: at.partition.class, model: place.0, bytes });
+        }
         Ok(resident)
+    }
+
+    /// What a model takes in the end if each of so many lanes that does not have it yet takes `own` bytes.
+    fn with_others(&self, name: &str, own: u64, lanes: u64) -> u64 {
+        let slots = self.lock();
+        let there = slots.iter().filter(|((model, _), slot)| model == name && matches!(slot, Slot::Resident(_)));
+        there.fold(own * lanes, |bytes, (_, slot)| bytes.saturating_sub(own) + slot.bytes())
     }
 
     /// Takes a model out, every lane's, for the caller to drop.

@@ -46,13 +46,15 @@ pub(crate) struct On<'a> {
 pub(crate) struct Sharing {
     /// Under which number this lane finds its own; 0 where they are everybody's.
     pub(crate) place: usize,
-    /// How many copies of a model there are in the class in the end.
+    /// How many lanes of the class have tensors of their own in the end.
     pub(crate) copies: u64,
+    /// Whether those are over the same memory, where a model can be had so.
+    pub(crate) memory: bool,
 }
 
 impl Sharing {
     /// All lanes use the same.
-    pub(crate) const ALL: Self = Self { place: 0, copies: 1 };
+    pub(crate) const ALL: Self = Self { place: 0, copies: 1, memory: false };
 }
 
 /// A stage on a lane, as its yield points see it. It stays on the thread that runs the stage.

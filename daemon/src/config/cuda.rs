@@ -40,13 +40,16 @@ pub struct CudaConfig {
     pub reserve: bool,
     /// Memory of the GPU that is kept out of the partitions, for what libraries take for themselves.
     pub overhead: Size,
+    /// Whether the lanes of a class have a model's weights once, or each its own.
+    pub share_weights: bool,
 }
 
 impl Default for CudaConfig {
     fn default() -> Self {
-        let DeviceSpec { ordinal, blocks_ahead, kernels_ahead, reserve, overhead_bytes } = DeviceSpec::default();
+        let DeviceSpec { ordinal, blocks_ahead, kernels_ahead, reserve, overhead_bytes, share_weights } =
+            DeviceSpec::default();
         let overhead = Size(overhead_bytes);
-        Self { program: None, device: ordinal, blocks_ahead, kernels_ahead, reserve, overhead }
+        Self { program: None, device: ordinal, blocks_ahead, kernels_ahead, reserve, overhead, share_weights }
     }
 }
 
@@ -70,6 +73,7 @@ impl CudaConfig {
             kernels_ahead: self.kernels_ahead,
             reserve: self.reserve,
             overhead_bytes: self.overhead.0,
+            share_weights: self.share_weights,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The model (`ViltForQuestionAnswering`).
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use candle_core::{D, DType, Device, Module, Result as Built, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear, linear_b, ops::softmax};
@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Result},
     loader::{Progress, WeightFiles},
     norm::LayerNorm,
+    parts::{Parts, Share},
     picture::Picture,
     tokenizer::Words,
     yield_point::{Site, YieldPoint},
@@ -24,8 +25,11 @@ const CLASSIFIER_EPS: f64 = 1e-5;
 
 /// A loaded model. Answering does not change it: threads may share one.
 pub struct Vqa {
-    words: Words,
+    config: ViltConfig,
+    words: Arc<Words>,
     processor: ProcessorConfig,
+    /// What it was built of.
+    parts: Parts,
     labels: Vec<String>,
     text: TextEmbeddings,
     patches: PatchEmbeddings,
@@ -63,23 +67,37 @@ impl Vqa {
     pub fn load(dir: &Path, device: &Device, dtype: DType, observer: &dyn YieldPoint) -> Result<Self> {
         let config = ViltConfig::read(&dir.join("config.json"))?;
         let processor = ProcessorConfig::read(dir)?;
-        let words = Words::load(dir, config.vocab_size)?;
+        let words = Arc::new(Words::load(dir, config.vocab_size)?);
         let files = WeightFiles::find(dir)?;
         let progress = Progress::new(observer, files.count());
         let weights = files.load(device, dtype, &|_| true, &progress)?;
-        let model = files.check(Self::build(&config, words, processor, weights))?;
+        let built = Parts::of(weights, |vb| Self::build(&config, &words, &processor, vb));
+        let (model, parts) = files.check(built)?;
         progress.finish()?;
-        Ok(model)
+        Ok(Self { parts, ..model })
     }
 
-    fn build(config: &ViltConfig, words: Words, processor: ProcessorConfig, vb: VarBuilder<'_>) -> Built<Self> {
+    /// The same model for `device`, of what `share` makes of each of its tensors. Nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`], also for those of `share`.
+    pub fn again(&self, device: &Device, share: Share<'_>) -> Result<Self> {
+        let build = |vb: VarBuilder<'_>| Self::build(&self.config, &self.words, &self.processor, vb);
+        let (model, parts) = self.parts.again((self.dtype, device), share, build)?;
+        Ok(Self { parts, ..model })
+    }
+
+    fn build(config: &ViltConfig, words: &Arc<Words>, processor: &ProcessorConfig, vb: VarBuilder<'_>) -> Built<Self> {
         let (width, labels) = (config.hidden_size, config.labels());
         let vilt = vb.pp("vilt");
         let embeddings = vilt.pp("embeddings");
         let layers = vilt.pp("encoder.layer");
         Ok(Self {
-            words,
-            processor,
+            config: config.clone(),
+            words: Arc::clone(words),
+            processor: processor.clone(),
+            parts: Parts::default(),
             text: TextEmbeddings::new(config, embeddings.pp("text_embeddings"))?,
             patches: PatchEmbeddings::new(config, &embeddings)?,
             modality: embeddings.pp("token_type_embeddings").get((config.modality_type_vocab_size, width), "weight")?,

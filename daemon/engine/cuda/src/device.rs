@@ -46,7 +46,7 @@ impl device::Device for Cuda {
     }
 
     fn shares_weights(&self) -> bool {
-        // A tensor belongs to a stream, and streams to lanes.
+        // A tensor belongs to a stream, and streams to lanes. Tensors of several may be over the same memory.
         false
     }
 
@@ -126,7 +126,8 @@ fn stream(
     route::take_wish();
     let device = device.map_err(|e| format!("lane {lane} gets no stream on the GPU: {e}"))?;
     let Device::Cuda(cuda) = &device else { return Err(format!("lane {lane} is on no GPU")) };
-    // SAFETY: No tensor leaves its lane: each has weights of its own, and one thread at a time.
+    // SAFETY: No tensor leaves its lane, which is of one thread at a time. Memory that tensors of several lanes have is only read
+    // once they do, and freed after all of them (`share`).
     unsafe { cuda.disable_event_tracking() };
     let stream = cuda.cuda_stream();
     check::is_routed(&lane.to_string(), &device, &stream, pool)?;

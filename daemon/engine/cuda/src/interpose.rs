@@ -1,5 +1,6 @@
-//! The functions of CUDA that this crate defines, in front of the driver's and of cuBLAS's. candle calls them by their names, and
-//! the linker finds these first; each does what is said in [`route`], [`rein`] and [`blocks`], and calls the library's own.
+//! The functions of CUDA that this crate defines, in front of the driver's, the runtime's and cuBLAS's. candle calls them by their
+//! names, and the linker finds these first; each does what is said in [`route`], [`rein`] and [`blocks`], and calls the library's
+//! own.
 //!
 //! That takes candle to be linked with the libraries, not to load them by name; `cudarc` calls the former `dynamic-linking`. That
 //! it is so is checked at the start ([`check`](crate::check)). Libraries of NVIDIA's do not come by here.
@@ -7,18 +8,22 @@
 #![allow(non_snake_case, reason = "NVIDIA's names")]
 
 use std::ffi::{CStr, c_int, c_longlong, c_uint, c_void};
+use std::ptr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use candle_core::cuda_backend::cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cublasStatus_t, cudaDataType,
 };
+use candle_core::cuda_backend::cudarc::driver::DriverError;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUdeviceptr, CUfunction, CUresult, CUstream, cuMemAllocFromPoolAsync, cuStreamCreateWithPriority,
-    cuStreamSynchronize,
+    CUcontext, CUdeviceptr, CUfunction, CUresult, CUstream, cuCtxGetCurrent, cuCtxSetCurrent, cuMemAllocFromPoolAsync,
+    cuStreamCreateWithPriority, cuStreamSynchronize,
 };
 use nix::libc;
 
-use crate::{blocks, rein, route};
+use crate::blocks::Freeing;
+use crate::{blocks, rein, route, share};
 
 /// The function of this name in the libraries, or null.
 fn next(name: &CStr) -> *mut c_void {
@@ -39,6 +44,26 @@ macro_rules! library {
     }};
 }
 
+/// The one in which the latest stream was made. All lanes are in the same: a device has one to a process.
+static CONTEXT: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// The context of the calling thread, or null.
+fn current() -> CUcontext {
+    let mut context = ptr::null_mut();
+    // SAFETY: It writes a handle, if anything.
+    let _ = unsafe { cuCtxGetCurrent(&raw mut context) };
+    context
+}
+
+/// Gives a thread that is in no context the lanes'. Whoever drops what lanes allocated, such as the housekeeper, need not have had
+/// to do with the device before. A failure is met again by whatever needs the context.
+fn enter() {
+    if current().is_null() {
+        // SAFETY: It was that of a stream, or is null, which changes nothing.
+        let _ = unsafe { cuCtxSetCurrent(CONTEXT.load(Ordering::Relaxed).cast()) };
+    }
+}
+
 type Allocate = unsafe extern "C" fn(*mut CUdeviceptr, usize, CUstream) -> CUresult;
 type Free = unsafe extern "C" fn(CUdeviceptr, CUstream) -> CUresult;
 type MakeStream = unsafe extern "C" fn(*mut CUstream, c_uint) -> CUresult;
@@ -55,6 +80,20 @@ type Launch = unsafe extern "C" fn(
     *mut *mut c_void,
     *mut *mut c_void,
 ) -> CUresult;
+/// Of kernels, and of threads in each of their blocks: how many in each direction.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Dim3 {
+    x: c_uint,
+    y: c_uint,
+    z: c_uint,
+}
+
+type RuntimeLaunch = unsafe extern "C" fn(*const c_void, Dim3, Dim3, *mut *mut c_void, usize, CUstream) -> c_int;
+
+/// `cudaErrorSymbolNotFound`.
+const SYMBOL_NOT_FOUND: c_int = 500;
+
 type Gemm = unsafe extern "C" fn(
     cublasHandle_t,
     cublasOperation_t,
@@ -98,6 +137,7 @@ unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> CUr
     if done == CUresult::CUDA_SUCCESS {
         // SAFETY: The driver has just written it.
         route::made(unsafe { *stream } as usize, wish);
+        CONTEXT.store(current().cast(), Ordering::Relaxed);
     }
     done
 }
@@ -119,10 +159,11 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
     if done == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         // What this stream has freed may not have been reached yet by the device.
         // SAFETY: Likewise.
-        let reached = unsafe { cuStreamSynchronize(stream) };
-        // SAFETY: Likewise.
-        let again = || unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) };
-        done = if reached == CUresult::CUDA_SUCCESS { again() } else { reached };
+        done = unsafe { cuStreamSynchronize(stream) };
+        if done == CUresult::CUDA_SUCCESS {
+            // SAFETY: Likewise.
+            done = unsafe { cuMemAllocFromPoolAsync(address, bytes, pool, stream) };
+        }
     }
     if done == CUresult::CUDA_SUCCESS {
         // SAFETY: The driver has just written it.
@@ -133,15 +174,22 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut CUdeviceptr, bytes: usize, st
     done
 }
 
-/// Gives memory back in the order of a stream.
+/// Gives memory back in the order of a stream, unless tensors of other streams have it; the last of them does, after all that the
+/// others may have read there.
 ///
 /// # Safety
 /// As of the driver's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuMemFreeAsync(address: CUdeviceptr, stream: CUstream) -> CUresult {
-    blocks::frees(address);
     let Some(free) = library!(c"cuMemFreeAsync" as Free) else { return CUresult::CUDA_ERROR_NOT_FOUND };
+    let Freeing::After(others) = blocks::frees(address) else { return CUresult::CUDA_SUCCESS };
+    enter();
     // SAFETY: By this function's own condition.
+    if let Err(DriverError(why)) = unsafe { share::after(stream, &others) } {
+        // Rather lost than given away under whoever may still read it.
+        return why;
+    }
+    // SAFETY: Likewise.
     unsafe { free(address, stream) }
 }
 
@@ -169,6 +217,48 @@ unsafe extern "C" fn cuLaunchKernel(
     let done = unsafe {
         launch(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, parameters, extra)
     };
+    rein::after();
+    done
+}
+
+/// A kernel by the runtime, as compilers before CUDA 12.8 launch those of candle's that are linked (`<<<...>>>`), when its lane may.
+///
+/// # Safety
+/// As of the runtime's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cudaLaunchKernel(
+    function: *const c_void,
+    grid: Dim3,
+    block: Dim3,
+    parameters: *mut *mut c_void,
+    shared: usize,
+    stream: CUstream,
+) -> c_int {
+    let Some(launch) = library!(c"cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
+    rein::before();
+    // SAFETY: By this function's own condition.
+    let done = unsafe { launch(function, grid, block, parameters, shared, stream) };
+    rein::after();
+    done
+}
+
+/// The same as compilers since CUDA 12.8 do it, by a handle of the kernel.
+///
+/// # Safety
+/// As of the runtime's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __cudaLaunchKernel(
+    kernel: *const c_void,
+    grid: Dim3,
+    block: Dim3,
+    parameters: *mut *mut c_void,
+    shared: usize,
+    stream: CUstream,
+) -> c_int {
+    let Some(launch) = library!(c"__cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
+    rein::before();
+    // SAFETY: By this function's own condition.
+    let done = unsafe { launch(kernel, grid, block, parameters, shared, stream) };
     rein::after();
     done
 }
@@ -226,6 +316,8 @@ pub(crate) fn count() -> usize {
         cuMemAllocAsync as Allocate as usize,
         cuMemFreeAsync as Free as usize,
         cuLaunchKernel as Launch as usize,
+        cudaLaunchKernel as RuntimeLaunch as usize,
+        __cudaLaunchKernel as RuntimeLaunch as usize,
         cublasGemmStridedBatchedEx as Gemm as usize,
     ];
     std::hint::black_box(functions).iter().filter(|function| **function != 0).count()

@@ -14,7 +14,8 @@
 //! | `stream` | a lane: how far it may run ahead, how long the device was at its stage |
 //! | `flight` | what is on its way to the device, by events; `rein` holds a lane back before each kernel |
 //! | `route`, `interpose` | which stream belongs where, and the functions that obey |
-//! | `blocks` | who holds which allocation, for the engine's accounts |
+//! | `blocks` | who holds which allocation, for the engine's accounts and for what is shared |
+//! | `share` | weights of several lanes over the same memory |
 //! | `errors` | which errors mean that memory ran out, and which that the device is lost |
 //! | `facts` | what there is: the driver, the device, who else has memory on it |
 
@@ -28,6 +29,7 @@ mod interpose;
 mod pool;
 mod rein;
 mod route;
+mod share;
 mod stream;
 
 pub use device::{Cuda, Loss};

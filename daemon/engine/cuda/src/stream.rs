@@ -15,6 +15,7 @@ use crate::errors;
 use crate::flight::Flight;
 use crate::rein;
 use crate::route;
+use crate::share;
 
 /// Sides of the matrices of the trial computation.
 const TRIAL: usize = 256;
@@ -66,6 +67,10 @@ impl Lane {
 impl device::Stream for Lane {
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    fn share(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+        share::share(tensor, (self.device.as_cuda_device()?, &self.stream))
     }
 
     /// It was tried out before there were threads.

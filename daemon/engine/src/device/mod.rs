@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use candle_core::{DType, Error};
+use candle_core::{DType, Error, Tensor};
 use gpusched_shared::codec::{Decode, Encode};
 use rayon::ThreadPool;
 
@@ -37,11 +37,20 @@ pub struct DeviceSpec {
     pub reserve: bool,
     /// What may be taken beside the partitions, for workspaces of libraries, in bytes.
     pub overhead_bytes: u64,
+    /// Whether lanes of a class that cannot use the same tensors have them over the same memory, where a model can be had so.
+    pub share_weights: bool,
 }
 
 impl Default for DeviceSpec {
     fn default() -> Self {
-        Self { ordinal: 0, blocks_ahead: 2, kernels_ahead: 16, reserve: false, overhead_bytes: 1 << 30 }
+        Self {
+            ordinal: 0,
+            blocks_ahead: 2,
+            kernels_ahead: 16,
+            reserve: false,
+            overhead_bytes: 1 << 30,
+            share_weights: true,
+        }
     }
 }
 
@@ -53,7 +62,7 @@ pub trait Device: Debug + Send + Sync {
     /// The type in which numbers are computed that files store as `stored`.
     fn compute_type(&self, stored: DType) -> DType;
 
-    /// Whether the lanes of a class can use the same tensors. If not, each loads models for itself.
+    /// Whether the lanes of a class can use the same tensors. If not, each has its own, by [`Stream::share`] or loaded by itself.
     fn shares_weights(&self) -> bool;
 
     /// Makes the memory of all partitions and the streams of all lanes. Called once, before any lane works.
@@ -91,6 +100,13 @@ pub trait Pool: Debug + Send + Sync {
 pub trait Stream: Debug + Send + Sync {
     /// Where its tensors live.
     fn device(&self) -> &candle_core::Device;
+
+    /// A tensor of this lane's over the memory of another lane's of its class, which is free when the last of them is gone. What
+    /// the other lane has written there is there already.
+    ///
+    /// # Errors
+    /// If it is not a whole tensor of the device's.
+    fn share(&self, tensor: &Tensor) -> Result<Tensor, Error>;
 
     /// Makes everything take what it keeps for good, so that it is not counted as a stage's.
     ///

@@ -5,7 +5,7 @@ use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use super::{DEFAULT_STREAM, gpu, put, stream, within};
+use super::{DEFAULT_STREAM, put, stream, within};
 use crate::model::Gpu;
 use crate::model::launch::{Argument, Module, kernels};
 use crate::model::memory::PLAIN;
@@ -141,20 +141,4 @@ unsafe extern "C" fn cuLaunchKernel(
         let effect = gpu.settings.numbers.then(|| unsafe { Call::new(bits, grid_x) }.effect(&kernel.name)).flatten();
         gpu.launch(on, &kernel.name, &addresses, effect).map(|_| ())
     })
-}
-
-/// What the stand-in compiler makes of a launcher that candle compiles ahead: a kernel of its name. A C function without a
-/// result cannot say what went wrong; the next call of the driver does.
-///
-/// # Safety
-/// `name` is a string that ends with a zero.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn softcuda_launch(name: *const c_char, on: usize) {
-    // SAFETY: By this function's own condition.
-    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-    let mut gpu = gpu();
-    let launched = stream(&mut gpu, on).and_then(|on| gpu.launch(on, &name, &[], None));
-    if let Err(status) = launched {
-        gpu.failed.get_or_insert(status);
-    }
 }

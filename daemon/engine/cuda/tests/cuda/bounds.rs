@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{DType, Module as _, Tensor};
 use gpusched_engine::device::{Opened, Stream};
 use gpusched_engine::{DeviceSpec, GateKind, Setup};
 
 use crate::rig::{MIB, open, place, setup};
-use crate::soft::Turn;
+use crate::soft::{Done, Turn};
 
 /// What a kernel takes, in virtual nanoseconds.
 const KERNEL: u64 = 1_000_000;
@@ -136,6 +137,35 @@ fn a_gate_between_kernels_bounds_the_wait_by_kernels() {
         assert!(most <= u64::from(ahead), "{most} of {ahead}");
         assert!(2 * most > u64::from(ahead), "{most} of {ahead}: the host waits for the device more than it has to");
     }
+}
+
+/// What candle multiplies quantised weights with is linked, and launched by the runtime; it is no less in the way.
+#[test]
+fn kernels_by_the_runtime_are_held_back_as_well() {
+    let turn = Turn::take();
+    turn.kernels_take(KERNEL);
+    let (_opened, heavy, _light) = lanes(GateKind::Kernel, DeviceSpec { kernels_ahead: 4, ..DeviceSpec::default() });
+    let weights = Tensor::zeros((64, 256), DType::F32, &candle_core::Device::Cpu).expect("memory");
+    let weights = QTensor::quantize_onto(&weights, GgmlDType::Q4_0, &place(&heavy)).expect("there is room");
+    let weights = QMatMul::from_qtensor(weights).expect("there is room");
+    let row = Tensor::zeros((1, 256), DType::F32, &place(&heavy)).expect("there is room");
+    heavy.synchronize().expect("well");
+    turn.forget();
+    let (asked, behind) = (Cell::new(0), Cell::new(0));
+    let begun = turn.now();
+    let pause = || {
+        asked.set(asked.get() + 1);
+        // Kernels begun before this one, less those that are over by now.
+        let over = (turn.now() - begun) / KERNEL;
+        behind.set(behind.get().max((asked.get() - 1_u64).saturating_sub(over)));
+    };
+    heavy.run(&pause, &mut || (0..8).for_each(|_| drop(weights.forward(&row).expect("there is room"))));
+    heavy.synchronize().expect("well");
+    let kernels: Vec<_> = turn.trace().into_iter().filter(Done::is_kernel).collect();
+    let linked = kernels.iter().filter(|done| done.name.starts_with("launch_")).count();
+    assert!(linked >= 8, "{kernels:?}");
+    assert_eq!(asked.get(), kernels.len() as u64, "every kernel asks, {linked} of them by the runtime");
+    assert!((3..=4).contains(&behind.get()), "{} in the way", behind.get());
 }
 
 #[test]

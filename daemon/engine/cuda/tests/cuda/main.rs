@@ -8,5 +8,6 @@ mod lanes;
 mod partitions;
 mod process;
 mod rig;
+mod sharing;
 mod soft;
 mod start;

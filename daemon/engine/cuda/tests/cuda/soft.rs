@@ -15,9 +15,14 @@ impl Turn {
     pub(crate) fn take() -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) };
-        for (name, value) in
-            [("KERNELS", "*=10000"), ("POOLS", "1"), ("CAP", "enforced"), ("OOM_AT", ""), ("FAULT_AT", "")]
-        {
+        for (name, value) in [
+            ("KERNELS", "*=10000"),
+            ("POOLS", "1"),
+            ("CAP", "enforced"),
+            ("OOM_AT", ""),
+            ("FAULT_AT", ""),
+            ("NUMBERS", "0"),
+        ] {
             turn.set(name, value);
         }
         turn.forget();
@@ -88,13 +93,14 @@ pub(crate) struct Done {
     pub(crate) stream: u32,
     pub(crate) priority: i32,
     pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
 impl Done {
     /// A line: when it was submitted, began and ended, its stream and the stream's priority, its kind, name and bytes.
     fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split(' ').collect();
-        let [_, begin, end, stream, priority, kind, ..] = fields.as_slice() else { panic!("{line:?}") };
+        let [_, begin, end, stream, priority, kind, name, ..] = fields.as_slice() else { panic!("{line:?}") };
         let number = |text: &str| text.parse().expect("a number");
         Self {
             begin: number(begin),
@@ -102,6 +108,7 @@ impl Done {
             stream: stream.parse().expect("a number"),
             priority: priority.parse().expect("a number"),
             kind: (*kind).to_owned(),
+            name: (*name).to_owned(),
         }
     }
 
