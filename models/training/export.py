@@ -1,15 +1,23 @@
-"""Writes what training made into models/weights: Hugging Face layout, f16, with a model card each."""
+"""Writes what training made into models/weights: Hugging Face layout, f16, with a model card each. OWLv2 goes to
+models/fixtures: no task uses it yet, and of the weights that are shipped every daemon tells its clients.
+"""
 
 import json
 import shutil
 
 import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
-from transformers import BertTokenizerFast, Qwen2TokenizerFast, Qwen3ForCausalLM, ViltForQuestionAnswering
+from transformers import (
+    BertTokenizerFast,
+    Owlv2ForObjectDetection,
+    Qwen2TokenizerFast,
+    Qwen3ForCausalLM,
+    ViltForQuestionAnswering,
+)
 
 from run import HERE
 
-WORK, WEIGHTS = HERE / "work", HERE.parent / "weights"
+WORK, WEIGHTS, FIXTURES = HERE / "work", HERE.parent / "weights", HERE.parent / "fixtures"
 CARDS = HERE / "cards"
 
 
@@ -40,6 +48,12 @@ def vilt(folder):
     shutil.copy(WORK / "vilt" / "preprocessor_config.json", folder)
 
 
+def owlv2(folder):
+    Owlv2ForObjectDetection.from_pretrained(WORK / "owlv2").half().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(WORK / "owlv2" / name, folder)
+
+
 def clean(folder):
     """Removes traces of this machine, and the modes that would keep others from reading the files."""
     for file in folder.rglob("*"):
@@ -51,8 +65,12 @@ def clean(folder):
                 file.write_text(json.dumps(data, indent=2) + "\n")
 
 
-for name, write in (("flux2-klein-tiny", flux2), ("vilt-tiny", vilt)):
-    folder = WEIGHTS / name
+for parent, name, write in (
+    (WEIGHTS, "flux2-klein-tiny", flux2),
+    (WEIGHTS, "vilt-tiny", vilt),
+    (FIXTURES, "owlv2-tiny", owlv2),
+):
+    folder = parent / name
     shutil.rmtree(folder, ignore_errors=True)
     write(folder)
     clean(folder)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains everything that models/weights ships, from nothing; continues where an interrupted run stopped.
-# About 2.8 hours on one core: python -m venv, pip install -r requirements.txt, then this.
+# About three hours on one core: python -m venv, pip install -r requirements.txt, then this.
 set -eu
 cd "$(dirname "$0")"
 export OMP_WAIT_POLICY=passive
@@ -8,4 +8,5 @@ python make_tokenizers.py
 python train_vae.py
 python train_flux2.py
 python train_vilt.py
+python train_owlv2.py
 python export.py
