@@ -21,6 +21,8 @@ pub enum Kind {
     Flux2Klein,
     /// A ViLT with a head over answers: questions about pictures.
     ViltVqa,
+    /// A SAM2: what in a picture a box or points are about.
+    Sam2,
 }
 
 impl fmt::Display for Kind {
@@ -28,6 +30,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Flux2Klein => "flux2-klein",
             Self::ViltVqa => "vilt-vqa",
+            Self::Sam2 => "sam2",
         })
     }
 }
@@ -54,7 +57,7 @@ impl Entry {
     pub fn stored_type(&self) -> Result<DType> {
         let dir = match self.kind {
             Kind::Flux2Klein => self.path.join("transformer"),
-            Kind::ViltVqa => self.path.clone(),
+            Kind::ViltVqa | Kind::Sam2 => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
     }
@@ -101,13 +104,12 @@ fn recognise(path: &Path) -> Option<(Kind, u64)> {
         return Some((Kind::Flux2Klein, sizes?.iter().sum()));
     }
     let config: ModelClass = read_json(&path.join("config.json")).ok()?;
-    config
-        .architectures
-        .iter()
-        .any(|a| a == "ViltForQuestionAnswering")
-        .then(|| bytes(path))
-        .flatten()
-        .map(|bytes| (Kind::ViltVqa, bytes))
+    let kind = config.architectures.iter().find_map(|name| match name.as_str() {
+        "ViltForQuestionAnswering" => Some(Kind::ViltVqa),
+        "Sam2Model" | "Sam2VideoModel" => Some(Kind::Sam2),
+        _ => None,
+    })?;
+    bytes(path).map(|bytes| (kind, bytes))
 }
 
 #[derive(Deserialize)]
@@ -145,6 +147,8 @@ mod tests {
         vilt(&second.join("a"), "123");
         write(&first.join("bert/config.json"), r#"{"architectures": ["BertModel"]}"#);
         write(&first.join("broken/config.json"), "{");
+        write(&first.join("sam2/config.json"), r#"{"architectures": ["Sam2Model"]}"#);
+        write(&first.join("sam2/model.safetensors"), "55555");
         write(&first.join("a file"), "");
         write(&first.join("no-weights/config.json"), r#"{"architectures": ["ViltForQuestionAnswering"]}"#);
         let klein = second.join("klein");
@@ -165,9 +169,11 @@ mod tests {
                 ("a", second.join("a"), Kind::ViltVqa, 3),
                 ("b", first.join("b"), Kind::ViltVqa, 5),
                 ("klein", klein, Kind::Flux2Klein, 10),
+                ("sam2", first.join("sam2"), Kind::Sam2, 5),
             ]
         );
         assert_eq!(Kind::Flux2Klein.to_string(), "flux2-klein");
         assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
+        assert_eq!(Kind::Sam2.to_string(), "sam2");
     }
 }

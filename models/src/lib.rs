@@ -1,7 +1,7 @@
-//! FLUX.2 klein and ViLT in candle, loading Hugging Face directories unchanged.
+//! FLUX.2 klein, ViLT and SAM2 in candle, loading Hugging Face directories unchanged.
 //!
 //! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
-//! pictures. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
+//! pictures, [`sam2::Sam2`] finds the pixels that a box or points are about. Every size is read from the directory's JSON files; a value that asks for something not implemented is an
 //! [`Error::Config`], never a silently different result. Long work calls a [`YieldPoint`] at short intervals and can
 //! be stopped there. [`catalog::scan`] finds the models in a set of directories.
 
@@ -16,6 +16,7 @@ pub mod noise;
 pub mod norm;
 pub mod picture;
 pub mod resample;
+pub mod sam2;
 pub mod tokenizer;
 pub mod vilt;
 pub mod yield_point;

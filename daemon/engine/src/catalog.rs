@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use gpusched_models::flux2::{self, Defaults};
-use gpusched_models::{Entry, Error, Footprint, Kind, vilt};
+use gpusched_models::{Entry, Error, Footprint, Kind, sam2, vilt};
 use gpusched_shared::{Declared, FailureKind, ModelInfo, Size, TaskKind};
 
 use crate::device::Device;
@@ -68,18 +68,25 @@ pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error>
             let (defaults, footprint) = (flux2::defaults(&entry.path)?, flux2::footprint(&entry.path)?);
             Ok(of_flux2(&entry.name, entry.bytes, defaults, footprint, number_bytes))
         }
-        Kind::ViltVqa => Ok(ModelInfo {
-            name: entry.name.clone(),
-            kind: entry.kind.to_string(),
-            tasks: vec![TaskKind::Vqa],
-            bytes: entry.bytes,
-            default_size: Size { width: 0, height: 0 },
-            size_multiple: 1,
-            max_pixels: flux2::pipeline::MAX_PIXELS,
-            default_steps: UNDISTILLED.0,
-            default_guidance_milli: UNDISTILLED.1,
-            declared: declared(vilt::footprint(&entry.path)?, number_bytes),
-        }),
+        Kind::ViltVqa => Ok(of_looker(entry, vec![TaskKind::Vqa], vilt::footprint(&entry.path)?, number_bytes)),
+        // No task uses it yet.
+        Kind::Sam2 => Ok(of_looker(entry, Vec::new(), sam2::footprint(&entry.path)?, number_bytes)),
+    }
+}
+
+/// Likewise, of a model that looks at pictures and makes none.
+fn of_looker(entry: &Entry, tasks: Vec<TaskKind>, footprint: Footprint, number_bytes: u64) -> ModelInfo {
+    ModelInfo {
+        name: entry.name.clone(),
+        kind: entry.kind.to_string(),
+        tasks,
+        bytes: entry.bytes,
+        default_size: Size { width: 0, height: 0 },
+        size_multiple: 1,
+        max_pixels: flux2::pipeline::MAX_PIXELS,
+        default_steps: UNDISTILLED.0,
+        default_guidance_milli: UNDISTILLED.1,
+        declared: declared(footprint, number_bytes),
     }
 }
 

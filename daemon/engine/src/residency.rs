@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, vilt};
+use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, sam2, vilt};
 
 use crate::account::Account;
 use crate::catalog::Known;
@@ -23,6 +23,8 @@ const TRIAL: &str = "what is this?";
 pub(crate) enum Model {
     Flux2(Box<flux2::Pipeline>),
     Vilt(Box<vilt::Vqa>),
+    /// No task uses it yet.
+    Sam2(#[expect(dead_code)] Box<sam2::Sam2>),
 }
 
 /// A model in a partition, with the account that its memory is charged to.
@@ -157,5 +159,6 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             drop(model.words().encode(TRIAL));
             Ok(Model::Vilt(Box::new(model)))
         }
+        Kind::Sam2 => Ok(Model::Sam2(Box::new(sam2::Sam2::load(&entry.path, device, *dtype, at)?))),
     }
 }

@@ -112,7 +112,8 @@ fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'
             let answers = answers.into_iter().map(|a| Answer { label: a.label, score: a.score });
             Ok(Product::Answers(at.handing_out(|| answers.collect())))
         }
-        (Task::Txt2Img(_) | Task::Img2Img(_), Model::Vilt(_)) | (Task::Vqa(_), Model::Flux2(_)) => {
+        (Task::Txt2Img(_) | Task::Img2Img(_), Model::Vilt(_) | Model::Sam2(_))
+        | (Task::Vqa(_), Model::Flux2(_) | Model::Sam2(_)) => {
             Err(Failure::engine(format!("model {name} does not do {}", spec.task.kind())).into())
         }
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
-use gpusched_models::{Breakdown, Entry, Error, Kind, Part, flux2, vilt};
+use gpusched_models::{Breakdown, Entry, Error, Kind, Part, flux2, sam2, vilt};
 use gpusched_shared::ModelInfo;
 
 use crate::catalog;
@@ -157,6 +157,7 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
     let breakdown = match entry.kind {
         Kind::Flux2Klein => flux2::breakdown(&entry.path)?,
         Kind::ViltVqa => vilt::breakdown(&entry.path)?,
+        Kind::Sam2 => sam2::breakdown(&entry.path)?,
     };
     let info = catalog::info(entry, precision.bytes())?;
     Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))
