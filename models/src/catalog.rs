@@ -26,6 +26,8 @@ pub enum Kind {
     Clip,
     /// An OWLv2: where in a picture is what texts name.
     Owlv2,
+    /// A SAM2: what in a picture a box or points are about.
+    Sam2,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             "ViltForQuestionAnswering" => Some(Self::ViltVqa),
             "CLIPModel" => Some(Self::Clip),
             "Owlv2ForObjectDetection" => Some(Self::Owlv2),
+            "Sam2Model" | "Sam2VideoModel" => Some(Self::Sam2),
             _ => None,
         }
     }
@@ -47,6 +50,7 @@ impl fmt::Display for Kind {
             Self::ViltVqa => "vilt-vqa",
             Self::Clip => "clip",
             Self::Owlv2 => "owlv2",
+            Self::Sam2 => "sam2",
         })
     }
 }
@@ -77,7 +81,7 @@ impl Entry {
                 TransformerFiles::Tensors(files) => return files.stored_type(),
                 TransformerFiles::Gguf(_) => self.path.join("text_encoder"),
             },
-            Kind::ViltVqa | Kind::Clip | Kind::Owlv2 => self.path.clone(),
+            Kind::ViltVqa | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
     }
@@ -164,6 +168,8 @@ mod tests {
         vilt(&second.join("a"), "123");
         write(&first.join("bert/config.json"), r#"{"architectures": ["BertModel"]}"#);
         write(&first.join("broken/config.json"), "{");
+        write(&first.join("sam2/config.json"), r#"{"architectures": ["Sam2Model"]}"#);
+        write(&first.join("sam2/model.safetensors"), "55555");
         write(&first.join("a file"), "");
         write(&first.join("no-weights/config.json"), r#"{"architectures": ["ViltForQuestionAnswering"]}"#);
         let klein = second.join("klein");
@@ -190,10 +196,12 @@ mod tests {
                 ("clip", second.join("clip"), Kind::Clip, 2),
                 ("klein", klein, Kind::Flux2Klein, 10),
                 ("owl", second.join("owl"), Kind::Owlv2, 2),
+                ("sam2", first.join("sam2"), Kind::Sam2, 5),
             ]
         );
         assert_eq!(Kind::Flux2Klein.to_string(), "flux2-klein");
         assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
         assert_eq!((Kind::Clip.to_string(), Kind::Owlv2.to_string()), ("clip".to_owned(), "owlv2".to_owned()));
+        assert_eq!(Kind::Sam2.to_string(), "sam2");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use gpusched_models::flux2::{self, Defaults};
-use gpusched_models::{Entry, Error, Footprint, Kind, clip, owlv2, vilt};
+use gpusched_models::{Entry, Error, Footprint, Kind, clip, owlv2, sam2, vilt};
 use gpusched_shared::{Declared, FailureKind, ModelInfo, Size, TaskKind};
 
 use crate::device::Device;
@@ -72,6 +72,7 @@ pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error>
         // There is no task for these yet: they are listed, and no job is given to them.
         Kind::Clip => Ok(looking(entry, Vec::new(), clip::footprint(&entry.path)?, number_bytes)),
         Kind::Owlv2 => Ok(looking(entry, Vec::new(), owlv2::footprint(&entry.path)?, number_bytes)),
+        Kind::Sam2 => Ok(looking(entry, Vec::new(), sam2::footprint(&entry.path)?, number_bytes)),
     }
 }
 

@@ -232,6 +232,8 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             drop(model.words().encode(TRIAL));
             Ok(Model::Vilt(Box::new(model)))
         }
-        Kind::Clip | Kind::Owlv2 => Err(Error::Input(format!("there is no task for {} models yet", entry.kind))),
+        Kind::Clip | Kind::Owlv2 | Kind::Sam2 => {
+            Err(Error::Input(format!("there is no task for {} models yet", entry.kind)))
+        }
     }
 }
