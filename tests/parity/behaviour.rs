@@ -4,14 +4,18 @@ use super::*;
 
 /// Notes every site, and interrupts at the one numbered `at`.
 #[derive(Default)]
-struct Observer {
+pub(super) struct Observer {
     sites: RefCell<Vec<Site>>,
     at: Cell<Option<usize>>,
 }
 
 impl Observer {
-    fn interrupting(at: usize) -> Self {
+    pub(super) fn interrupting(at: usize) -> Self {
         Self { at: Cell::new(Some(at)), ..Self::default() }
+    }
+
+    pub(super) fn sites(self) -> Vec<Site> {
+        self.sites.into_inner()
     }
 }
 

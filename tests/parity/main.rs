@@ -7,6 +7,7 @@
 
 mod behaviour;
 mod published;
+mod sam2;
 
 use std::{
     cell::{Cell, RefCell},
