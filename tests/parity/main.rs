@@ -8,6 +8,7 @@
 mod behaviour;
 mod clip;
 mod published;
+mod sam2;
 mod sd3;
 
 use std::{

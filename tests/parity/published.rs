@@ -6,8 +6,9 @@ fn recorded<T>(build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<T>
     Census::of(build).unwrap().tensors().clone()
 }
 
-fn published(part: &str) -> BTreeMap<String, Vec<usize>> {
-    listed(&fixture("klein-4b").join(part).join("tensors.txt"))
+/// The tensors listed in a fixture's directory.
+pub(super) fn published(directory: &str) -> BTreeMap<String, Vec<usize>> {
+    listed(&fixture(directory).join("tensors.txt"))
 }
 
 /// Names and shapes in a list of tensors.
@@ -27,17 +28,17 @@ fn klein_4b_has_the_published_tensors() {
     let config = |part: &str| fixture("klein-4b").join(part).join("config.json");
 
     let transformer = TransformerConfig::read(&config("transformer")).unwrap();
-    assert_eq!(recorded(|vb| Transformer::new(&transformer, vb)), published("transformer"));
+    assert_eq!(recorded(|vb| Transformer::new(&transformer, vb)), published("klein-4b/transformer"));
 
     let vae = VaeConfig::read(&config("vae")).unwrap();
-    let mut expected = published("vae");
+    let mut expected = published("klein-4b/vae");
     // A counter of training steps, of no use in inference.
     assert!(expected.remove("bn.num_batches_tracked").is_some());
     assert_eq!(recorded(|vb| Vae::new(&vae, vb)), expected);
 
     let text = TextEncoderConfig::read(&config("text_encoder")).unwrap();
     assert_eq!(text.taps(), [9, 18, 27]);
-    let mut expected = published("text_encoder");
+    let mut expected = published("klein-4b/text_encoder");
     let whole = expected.len();
     // The last hidden state that the transformer reads comes after layer 27 of 36. What lies behind it, and the
     // language model's head, is never computed and therefore not read from disk.
@@ -61,17 +62,17 @@ fn klein_4b_is_known_by_name() {
         tensors.values().map(|shape| shape.iter().map(|&side| side as u64).product::<u64>()).sum()
     };
 
-    assert_eq!(*counts.transformer.tensors(), published("transformer"));
-    let mut vae = published("vae");
+    assert_eq!(*counts.transformer.tensors(), published("klein-4b/transformer"));
+    let mut vae = published("klein-4b/vae");
     assert!(vae.remove("bn.num_batches_tracked").is_some());
     assert_eq!(*counts.vae.tensors(), vae);
-    let whole = published("text_encoder");
+    let whole = published("klein-4b/text_encoder");
     for (name, shape) in counts.text_encoder.tensors() {
         assert_eq!(whole.get(name), Some(shape), "{name}");
     }
 
     let [text, transformer, autoencoder] = known.breakdown().unwrap().parts.try_into().unwrap();
-    assert_eq!((transformer.parameters, transformer.unread), (numbers(&published("transformer")), 0));
+    assert_eq!((transformer.parameters, transformer.unread), (numbers(&published("klein-4b/transformer")), 0));
     assert_eq!((autoencoder.parameters, autoencoder.unread), (numbers(&vae), 0));
     // The head is the embeddings over again, and counts once.
     let head = numbers(&BTreeMap::from([("lm_head.weight".to_owned(), whole["lm_head.weight"].clone())]));

@@ -32,7 +32,7 @@ pub(crate) enum Model {
 fn can_be_shared(kind: Kind) -> bool {
     match kind {
         Kind::ViltVqa => true,
-        Kind::Flux2Klein | Kind::Clip | Kind::Owlv2 => false,
+        Kind::Flux2Klein | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
     }
 }
 

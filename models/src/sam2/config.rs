@@ -376,7 +376,7 @@ impl PromptConfig {
         if self.num_point_embeddings != POINT_KINDS {
             return refuse("num_point_embeddings", self.num_point_embeddings, &POINT_KINDS.to_string());
         }
-        if self.image_size % self.patch_size != 0 {
+        if !self.image_size.is_multiple_of(self.patch_size) {
             return refuse("patch_size", self.patch_size, "a divisor of image_size");
         }
         Ok(())
