@@ -5,51 +5,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::path::Path;
 
 use candle_core::{DType, Device, quantized::GgmlDType};
+use counting::{live, peak};
 use gpusched_models::{Unobserved, flux2};
 
 /// Estimates may be this many times what is measured.
 const LOOSE: u64 = 4;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-static LIVE: AtomicU64 = AtomicU64::new(0);
-static PEAK: AtomicU64 = AtomicU64::new(0);
-
-/// The system's allocator, and how much it has given out.
-struct Counting;
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let size = layout.size() as u64;
-        PEAK.fetch_max(LIVE.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-/// What `work` holds at most, beside what there was before it.
-fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let made = work();
-    (made, PEAK.load(Ordering::Relaxed) - before)
-}
 
 #[test]
 fn a_picture_takes_what_is_said_beforehand() {
@@ -69,11 +35,11 @@ fn compare(dir: &Path, dtypes: &[DType]) {
     let footprint = breakdown.footprint();
     for &dtype in dtypes {
         let number = dtype.size_in_bytes() as u64;
-        let before = LIVE.load(Ordering::Relaxed);
+        let before = live();
         let pipeline = flux2::Pipeline::load(dir, &Device::Cpu, dtype, &Unobserved).unwrap();
         // Tokenizers make tables when they are first used.
         pipeline.tokenizer().encode("a red circle").unwrap();
-        let weights = LIVE.load(Ordering::Relaxed) - before;
+        let weights = live() - before;
         let said = footprint.parameters * number + footprint.quantised_bytes + footprint.tables_bytes;
         println!("{dtype:?}: weights {weights}, said {said}");
         assert!(weights <= said && said <= 2 * weights, "{dtype:?}: weights {weights}, said {said}");

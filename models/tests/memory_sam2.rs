@@ -4,15 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    collections::HashMap,
-    fs,
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering},
-};
+#[path = "common/counting.rs"]
+mod counting;
+
+use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
+use counting::{live, peak};
 use gpusched_models::{
     Census, Picture, Unobserved,
     sam2::{self, Area, Prompt, Sam2, config::Sam2Config, preprocess::ProcessorConfig},
@@ -23,39 +21,6 @@ use serde_json::{Value, json};
 const LOOSE: u64 = 4;
 /// Side of the picture that the model sees: a quarter of the published.
 const SIDE: u32 = 256;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-static LIVE: AtomicU64 = AtomicU64::new(0);
-static PEAK: AtomicU64 = AtomicU64::new(0);
-
-/// The system's allocator, and how much it has given out.
-struct Counting;
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let size = layout.size() as u64;
-        PEAK.fetch_max(LIVE.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-/// What `work` holds at most, beside what there was before it.
-fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let made = work();
-    (made, PEAK.load(Ordering::Relaxed) - before)
-}
 
 /// A model with the published one's blocks and windows, at a quarter of its widths and without what training would give it.
 fn write(dir: &Path) {
@@ -95,9 +60,9 @@ fn compare() {
     let area = Area { left: 10.0, top: 10.0, right: 90.0, bottom: 80.0 };
     for dtype in [DType::F32, DType::F16] {
         let number = dtype.size_in_bytes() as u64;
-        let before = LIVE.load(Ordering::Relaxed);
+        let before = live();
         let model = Sam2::load(dir.path(), &Device::Cpu, dtype, &Unobserved).unwrap();
-        let weights = LIVE.load(Ordering::Relaxed) - before;
+        let weights = live() - before;
         let said = footprint.parameters * number + footprint.tables_bytes;
         println!("{dtype:?}: weights {weights}, said {said}");
         assert!(weights <= said && said <= 2 * weights, "{dtype:?}: weights {weights}, said {said}");

@@ -221,6 +221,15 @@ unsafe extern "C" fn cuLaunchKernel(
     done
 }
 
+/// Launches by the runtime's own function, if there is one, when the thread's lane may.
+fn when_it_may(launch: Option<RuntimeLaunch>, call: impl FnOnce(RuntimeLaunch) -> c_int) -> c_int {
+    let Some(launch) = launch else { return SYMBOL_NOT_FOUND };
+    rein::before();
+    let done = call(launch);
+    rein::after();
+    done
+}
+
 /// A kernel by the runtime, as compilers before CUDA 12.8 launch those of candle's that are linked (`<<<...>>>`), when its lane may.
 ///
 /// # Safety
@@ -234,12 +243,9 @@ unsafe extern "C" fn cudaLaunchKernel(
     shared: usize,
     stream: CUstream,
 ) -> c_int {
-    let Some(launch) = library!(c"cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
-    rein::before();
+    let launch = library!(c"cudaLaunchKernel" as RuntimeLaunch);
     // SAFETY: By this function's own condition.
-    let done = unsafe { launch(function, grid, block, parameters, shared, stream) };
-    rein::after();
-    done
+    when_it_may(launch, |launch| unsafe { launch(function, grid, block, parameters, shared, stream) })
 }
 
 /// The same as compilers since CUDA 12.8 do it, by a handle of the kernel.
@@ -255,12 +261,9 @@ unsafe extern "C" fn __cudaLaunchKernel(
     shared: usize,
     stream: CUstream,
 ) -> c_int {
-    let Some(launch) = library!(c"__cudaLaunchKernel" as RuntimeLaunch) else { return SYMBOL_NOT_FOUND };
-    rein::before();
+    let launch = library!(c"__cudaLaunchKernel" as RuntimeLaunch);
     // SAFETY: By this function's own condition.
-    let done = unsafe { launch(kernel, grid, block, parameters, shared, stream) };
-    rein::after();
-    done
+    when_it_may(launch, |launch| unsafe { launch(kernel, grid, block, parameters, shared, stream) })
 }
 
 /// A product of matrices, when its lane may. It counts as one kernel, whatever cuBLAS makes of it.
