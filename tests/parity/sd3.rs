@@ -2,10 +2,12 @@
 
 use gpusched_models::{
     Error, Unobserved,
+    clip::config::TextConfig,
     flux2::scheduler::SchedulerConfig,
     sd3::{
         config::TransformerConfig,
         schedule::sigmas,
+        text::{Tower, encode},
         transformer::Transformer,
         vae::{Vae, VaeConfig},
     },
@@ -37,6 +39,23 @@ fn transformer_of_3_0() {
 #[test]
 fn transformer_of_3_5() {
     compare("SD3.5 transformer, with dual attention", "sd3-5-transformer");
+}
+
+#[test]
+fn prompts() {
+    let (io, dir) = (Io::of("sd3-text"), fixture("sd3-text"));
+    let towers = ["text_encoder", "text_encoder_2"].map(|name| {
+        let config = TextConfig::read_alone(&dir.join(name).join("config.json")).unwrap();
+        Tower::new(&config, &weights(&dir.join(name))).unwrap()
+    });
+    let (first, second) = (io.ids("text_encoder.ids"), io.ids("text_encoder_2.ids"));
+    let text = encode(&towers, [&first, &second], 32, &Unobserved).unwrap();
+    let mut stage = Stage::new("SD3 prompts, by two encoders");
+    stage.compare(&text.tokens, &io.get("tokens"));
+    stage.compare(&text.pooled, &io.get("pooled"));
+    for (ids, width) in [([&first[..], &second[1..]], 32), ([&first, &second], 19), ([&[40], &second[..1]], 32)] {
+        assert!(matches!(encode(&towers, ids, width, &Unobserved), Err(Error::Input(_))));
+    }
 }
 
 #[test]

@@ -105,6 +105,24 @@ pub struct VisionConfig {
     pub pre_norm: &'static str,
 }
 
+impl TextConfig {
+    /// Reads `path`, the `config.json` of a `CLIPTextModelWithProjection`, with the size of the space that texts are
+    /// projected into, and refuses what is not implemented here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] or [`Error::Config`].
+    pub fn read_alone(path: &Path) -> Result<(Self, usize)> {
+        let file: TextFile = read_json(path)?;
+        if let Some(given) = file.model_type.filter(|given| given != "clip_text_model") {
+            return Err(Error::config(path, format!("model_type is {given:?}; only \"clip_text_model\" is supported")));
+        }
+        let (positions, ..) = Family::Clip.lengths();
+        let projection_dim = size(path, "projection_dim", file.projection_dim, 512)?;
+        Ok((file.text.text(path, Family::Clip, positions)?, projection_dim))
+    }
+}
+
 impl VisionConfig {
     /// Patches along a side of the picture.
     #[must_use]
@@ -140,20 +158,7 @@ impl TowersConfig {
         let text = file.text_config_dict.or(file.text_config).unwrap_or_default();
         let vision = file.vision_config_dict.or(file.vision_config).unwrap_or_default();
         let (positions, image, patch) = family.lengths();
-        let text = TextConfig {
-            encoder: text.encoder(path, (512, 2048, 8))?,
-            vocab_size: size(path, "vocab_size", text.vocab_size, 49_408)?,
-            max_position_embeddings: text.max_position_embeddings.unwrap_or(positions),
-            end: match (family, text.eos_token_id.unwrap_or(49_407)) {
-                (Family::Clip, 2) | (Family::Owlv2, _) => End::Highest,
-                (Family::Clip, token) => End::Token(token),
-            },
-        };
-        let tokens = text.max_position_embeddings;
-        if !(1..=MAX_TOKENS).contains(&tokens) {
-            let reason = format!("max_position_embeddings is {tokens}; 1 to {MAX_TOKENS} is supported");
-            return Err(Error::config(path, reason));
-        }
+        let text = text.text(path, family, positions)?;
         if let Some(channels) = vision.num_channels.filter(|&channels| channels != 3) {
             return Err(Error::config(path, format!("num_channels is {channels}; only 3 is supported")));
         }
@@ -182,6 +187,15 @@ struct File {
     projection_dim: Option<usize>,
 }
 
+/// Of a text tower alone.
+#[derive(Deserialize)]
+struct TextFile {
+    model_type: Option<String>,
+    projection_dim: Option<usize>,
+    #[serde(flatten)]
+    text: Section,
+}
+
 /// Either tower's section: each has its own defaults.
 #[derive(Default, Deserialize)]
 struct Section {
@@ -200,6 +214,23 @@ struct Section {
 }
 
 impl Section {
+    fn text(&self, path: &Path, family: Family, positions: usize) -> Result<TextConfig> {
+        let tokens = self.max_position_embeddings.unwrap_or(positions);
+        if !(1..=MAX_TOKENS).contains(&tokens) {
+            let reason = format!("max_position_embeddings is {tokens}; 1 to {MAX_TOKENS} is supported");
+            return Err(Error::config(path, reason));
+        }
+        Ok(TextConfig {
+            encoder: self.encoder(path, (512, 2048, 8))?,
+            vocab_size: size(path, "vocab_size", self.vocab_size, 49_408)?,
+            max_position_embeddings: tokens,
+            end: match (family, self.eos_token_id.unwrap_or(49_407)) {
+                (Family::Clip, 2) | (Family::Owlv2, _) => End::Highest,
+                (Family::Clip, token) => End::Token(token),
+            },
+        })
+    }
+
     fn encoder(&self, path: &Path, (width, inner, heads): (usize, usize, usize)) -> Result<EncoderConfig> {
         let config = EncoderConfig {
             hidden_size: size(path, "hidden_size", self.hidden_size, width)?,

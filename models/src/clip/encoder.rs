@@ -35,13 +35,35 @@ impl Encoder {
     ///
     /// [`Error::Interrupted`](crate::Error::Interrupted), [`Error::Device`](crate::Error::Device).
     pub fn forward(&self, xs: Tensor, mask: Option<&Tensor>, site: Site, observer: &dyn YieldPoint) -> Result<Tensor> {
-        let mut hidden = xs;
-        for layer in &self.layers {
-            observer.reach(site)?;
-            hidden = layer.forward(&hidden, mask)?;
-        }
-        Ok(hidden)
+        run(&self.layers, xs, mask, site, observer)
     }
+
+    /// As [`Self::forward`], with what there is before the last layer as well: that first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::forward`].
+    pub fn last_two(
+        &self,
+        xs: Tensor,
+        mask: Option<&Tensor>,
+        site: Site,
+        observer: &dyn YieldPoint,
+    ) -> Result<(Tensor, Tensor)> {
+        let (before, last) = self.layers.split_at(self.layers.len().saturating_sub(1));
+        let before = run(before, xs, mask, site, observer)?;
+        let after = run(last, before.clone(), mask, site, observer)?;
+        Ok((before, after))
+    }
+}
+
+fn run(layers: &[Layer], xs: Tensor, mask: Option<&Tensor>, site: Site, observer: &dyn YieldPoint) -> Result<Tensor> {
+    let mut hidden = xs;
+    for layer in layers {
+        observer.reach(site)?;
+        hidden = layer.forward(&hidden, mask)?;
+    }
+    Ok(hidden)
 }
 
 /// `CLIPEncoderLayer`.

@@ -51,11 +51,34 @@ impl TextTower {
     /// [`Error::Device`].
     pub fn forward(&self, ids: &[u32], observer: &dyn YieldPoint) -> Result<Tensor> {
         let end = self.check(ids)?;
+        let (embedded, mask) = self.embed(ids)?;
+        let hidden = self.encoder.forward(embedded, Some(&mask), Site::TextEncoderBlock, observer)?;
+        self.at_end(&hidden, end)
+    }
+
+    /// The hidden states before the last layer, (1, T, D), of which diffusion models read every token, padding too; and what
+    /// [`Self::forward`] gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::forward`].
+    pub fn states(&self, ids: &[u32], observer: &dyn YieldPoint) -> Result<(Tensor, Tensor)> {
+        let end = self.check(ids)?;
+        let (embedded, mask) = self.embed(ids)?;
+        let (before, hidden) = self.encoder.last_two(embedded, Some(&mask), Site::TextEncoderBlock, observer)?;
+        Ok((before, self.at_end(&hidden, end)?))
+    }
+
+    /// What the layers begin with, (1, T, D), and their mask.
+    fn embed(&self, ids: &[u32]) -> Built<(Tensor, Tensor)> {
         let device = self.words.device();
         let words = self.words.index_select(&Tensor::new(ids, device)?, 0)?;
         let embedded = (words + self.positions.narrow(0, 0, ids.len())?)?.unsqueeze(0)?;
         let mask = causal(ids.len(), device)?.to_dtype(embedded.dtype())?;
-        let hidden = self.encoder.forward(embedded, Some(&mask), Site::TextEncoderBlock, observer)?;
+        Ok((embedded, mask))
+    }
+
+    fn at_end(&self, hidden: &Tensor, end: usize) -> Result<Tensor> {
         Ok(self.norm.forward(&hidden.narrow(1, end, 1)?.contiguous()?)?.squeeze(1)?)
     }
 
