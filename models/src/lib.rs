@@ -26,6 +26,7 @@ pub mod quantised;
 pub mod resample;
 pub mod sam2;
 pub mod sd3;
+mod sinusoid;
 pub mod tokenizer;
 pub mod vilt;
 pub mod yield_point;

@@ -1,57 +1,25 @@
 //! Directories that cannot be loaded are refused with the file and the value, whatever is wrong with them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
+#[path = "common/spoilt.rs"]
+mod spoilt;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use candle_core::{DType, Device};
 use gpusched_models::{Error, Unobserved, flux2::Pipeline, vilt::Vqa};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use spoilt::Model;
 
-/// A copy of a fixture, to be spoilt.
-struct Model {
-    dir: TempDir,
+trait Load {
+    fn load(&self) -> Result<(), Error>;
 }
 
-impl Model {
-    fn copy(name: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name), dir.path());
-        Self { dir }
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join(file)
-    }
-
-    fn set(&self, file: &str, key: &str, value: Value) {
-        let mut config: Value = serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap();
-        config[key] = value;
-        fs::write(self.path(file), config.to_string()).unwrap();
-    }
-
+impl Load for Model {
     fn load(&self) -> Result<(), Error> {
         if self.path("model_index.json").exists() {
-            Pipeline::load(self.dir.path(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
+            Pipeline::load(&self.dir(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
         } else {
-            Vqa::load(self.dir.path(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for item in fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let target = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::copy(item.path(), target).unwrap();
+            Vqa::load(&self.dir(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
         }
     }
 }
@@ -114,7 +82,7 @@ fn values_that_are_not_implemented_are_named() {
     };
     for (name, (file, key, value)) in [of("klein", &klein), of("vilt", &vilt)].concat() {
         let model = Model::copy(name);
-        model.set(file, key, value.clone());
+        model.set(file, &format!("/{key}"), value.clone());
         match model.load() {
             Err(Error::Config { path, reason }) => {
                 assert_eq!(path, model.path(file), "{key} {value}: {reason}");
@@ -129,20 +97,20 @@ fn values_that_are_not_implemented_are_named() {
 #[test]
 fn older_and_wider_spellings_load() {
     let model = Model::copy("klein");
-    model.set("text_encoder/config.json", "rope_parameters", Value::Null);
-    model.set("text_encoder/config.json", "rope_theta", json!(5000));
-    model.set("text_encoder/config.json", "something_new", json!({"a": [1]}));
-    model.set("vae/config.json", "sample_size", json!([64, 64]));
+    model.set("text_encoder/config.json", "/rope_parameters", Value::Null);
+    model.set("text_encoder/config.json", "/rope_theta", json!(5000));
+    model.set("text_encoder/config.json", "/something_new", json!({"a": [1]}));
+    model.set("vae/config.json", "/sample_size", json!([64, 64]));
     let template = fs::read_to_string(model.path("tokenizer/chat_template.jinja")).unwrap();
     fs::remove_file(model.path("tokenizer/chat_template.jinja")).unwrap();
     let named = json!([{"name": "tools", "template": "{{"}, {"name": "default", "template": template}]);
-    model.set("tokenizer/tokenizer_config.json", "chat_template", named);
-    model.set("tokenizer/tokenizer_config.json", "pad_token", json!({"content": "<|endoftext|>", "special": true}));
-    model.set("tokenizer/tokenizer_config.json", "model_max_length", json!(1e30));
+    model.set("tokenizer/tokenizer_config.json", "/chat_template", named);
+    model.set("tokenizer/tokenizer_config.json", "/pad_token", json!({"content": "<|endoftext|>", "special": true}));
+    model.set("tokenizer/tokenizer_config.json", "/model_max_length", json!(1e30));
     model.load().unwrap();
 
     let model = Model::copy("vilt");
-    model.set("preprocessor_config.json", "size", json!(24));
+    model.set("preprocessor_config.json", "/size", json!(24));
     model.load().unwrap();
     let processor = fs::read_to_string(model.path("preprocessor_config.json")).unwrap();
     fs::remove_file(model.path("preprocessor_config.json")).unwrap();
@@ -240,7 +208,7 @@ fn a_token_past_the_table_is_refused_before_it_is_looked_up() {
     let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
     tokenizer["model"]["vocab"]["circle"] = json!(4_000_000);
     fs::write(model.path("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let vqa = Vqa::load(model.dir.path(), &Device::Cpu, DType::F32, &Unobserved).unwrap();
+    let vqa = Vqa::load(&model.dir(), &Device::Cpu, DType::F32, &Unobserved).unwrap();
     let picture = gpusched_models::Picture::new(24, 24, vec![0; 24 * 24 * 3]).unwrap();
     let refused = vqa.answer(&picture, "what circle", 1, &Unobserved);
     assert!(matches!(refused, Err(Error::Tokenizer { .. })), "{refused:?}");

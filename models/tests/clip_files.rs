@@ -2,51 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+#[path = "common/spoilt.rs"]
+mod spoilt;
+
+use std::fs;
 
 use candle_core::{DType, Device};
 use gpusched_models::{Error, Kind, Picture, Unobserved, clip::Clip, owlv2, owlv2::Owlv2, scan};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use spoilt::Model;
 
-/// A copy of a fixture, to be spoilt.
-struct Model {
-    root: TempDir,
+trait Load {
+    fn load(&self) -> Result<(), Error>;
 }
 
-impl Model {
-    fn copy(name: &str) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-        fs::create_dir(root.path().join("model")).unwrap();
-        for item in fs::read_dir(from).unwrap() {
-            let item = item.unwrap();
-            fs::copy(item.path(), root.path().join("model").join(item.file_name())).unwrap();
-        }
-        Self { root }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.root.path().join("model")
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.dir().join(file)
-    }
-
-    /// Sets what stands at a pointer such as `/text_config/hidden_size`.
-    fn set(&self, file: &str, pointer: &str, value: Value) {
-        let mut config: Value = serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        config.pointer_mut(parent).unwrap()[key] = value;
-        fs::write(self.path(file), config.to_string()).unwrap();
-    }
-
+impl Load for Model {
     fn load(&self) -> Result<(), Error> {
-        match scan(&[self.root.path().to_owned()]).unwrap().first().map(|entry| entry.kind) {
+        match scan(&[self.models.path().to_owned()]).unwrap().first().map(|entry| entry.kind) {
             Some(Kind::Clip) => Clip::load(&self.dir(), &Device::Cpu, DType::F32, &Unobserved).map(drop),
             _ => Owlv2::load(&self.dir(), &Device::Cpu, DType::F32, &Unobserved).map(drop),
         }

@@ -1,59 +1,22 @@
 //! Directories of a SAM2 that cannot be loaded are refused with the file and the value.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
+#[path = "common/spoilt.rs"]
+mod spoilt;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
 
 use candle_core::{DType, Device, Tensor};
 use gpusched_models::{Error, Kind, Unobserved, sam2::Sam2, scan};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
+use spoilt::Model;
 
-const FILES: [&str; 3] = ["config.json", "processor_config.json", "model.safetensors"];
-/// What the copy is called.
-const NAME: &str = "copy";
-
-/// A copy of the fixture, to be spoilt.
-struct Model {
-    dir: TempDir,
+trait Load {
+    fn load(&self) -> Result<(), Error>;
 }
 
-impl Model {
-    fn copy() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join(NAME)).unwrap();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sam2");
-        for file in FILES {
-            fs::copy(from.join(file), dir.path().join(NAME).join(file)).unwrap();
-        }
-        Self { dir }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join(NAME)
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.root().join(file)
-    }
-
-    fn json(&self, file: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(file)).unwrap()).unwrap()
-    }
-
-    /// Sets what `pointer` points at: /section/key.
-    fn set(&self, file: &str, pointer: &str, value: Value) {
-        let mut config = self.json(file);
-        let (section, key) = pointer.rsplit_once('/').unwrap();
-        config.pointer_mut(section).unwrap()[key] = value;
-        fs::write(self.path(file), config.to_string()).unwrap();
-    }
-
+impl Load for Model {
     fn load(&self) -> Result<(), Error> {
-        Sam2::load(&self.root(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
+        Sam2::load(&self.dir(), &Device::Cpu, DType::F32, &Unobserved).map(drop)
     }
 }
 
@@ -98,7 +61,7 @@ fn values_that_are_not_implemented_are_named() {
         (processor, "/image_processor/image_std", json!([1.0, 0.0, 1.0])),
     ];
     for (file, pointer, value) in cases {
-        let model = Model::copy();
+        let model = Model::copy("sam2");
         model.set(file, pointer, value.clone());
         match model.load() {
             Err(Error::Config { path, reason }) => {
@@ -115,36 +78,36 @@ fn values_that_are_not_implemented_are_named() {
 #[test]
 fn missing_and_damaged_files_are_named() {
     for file in ["config.json", "model.safetensors"] {
-        let model = Model::copy();
+        let model = Model::copy("sam2");
         fs::remove_file(model.path(file)).unwrap();
         assert!(matches!(model.load(), Err(Error::Missing { path, .. }) if path == model.path(file)), "{file}");
     }
-    let model = Model::copy();
+    let model = Model::copy("sam2");
     fs::remove_file(model.path("processor_config.json")).unwrap();
     let missing = model.path("preprocessor_config.json");
     assert!(matches!(model.load(), Err(Error::Missing { path, .. }) if path == missing));
 
     let whole = fs::read(model.path("model.safetensors")).unwrap();
     for length in [0, 8, 100, whole.len() / 2, whole.len() - 1] {
-        let model = Model::copy();
+        let model = Model::copy("sam2");
         fs::write(model.path("model.safetensors"), &whole[..length]).unwrap();
         assert!(matches!(model.load(), Err(Error::Weights { .. } | Error::Missing { .. })), "{length}");
     }
     // Sizes that the configuration allows and the files do not have.
-    let model = Model::copy();
+    let model = Model::copy("sam2");
     model.set("config.json", "/mask_decoder_config/mlp_dim", json!(1 << 16));
     assert!(matches!(model.load(), Err(Error::Weights { reason, .. }) if reason.contains("mlp")));
 }
 
 #[test]
 fn a_checkpoint_for_videos_loads_without_its_memory() {
-    let model = Model::copy();
+    let model = Model::copy("sam2");
     model.set("config.json", "/model_type", json!("sam2_video"));
     model.set("config.json", "/architectures", json!(["Sam2VideoModel"]));
     model.set("config.json", "/memory_attention_hidden_size", json!(64));
     let file = model.path("model.safetensors");
     let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
-    let before = gpusched_models::sam2::breakdown(&model.root()).unwrap().parts[1].unread;
+    let before = gpusched_models::sam2::breakdown(&model.dir()).unwrap().parts[1].unread;
     let more = Tensor::zeros(1000, DType::F32, &Device::Cpu).unwrap();
     tensors.insert("memory_attention.layers.0.linear1.weight".to_owned(), more);
     candle_core::safetensors::save(&tensors, &file).unwrap();
@@ -154,8 +117,8 @@ fn a_checkpoint_for_videos_loads_without_its_memory() {
     fs::write(model.path("processor_config.json"), r#"{"target_size": 64, "point_pad_value": -10}"#).unwrap();
     model.load().unwrap();
 
-    let breakdown = gpusched_models::sam2::breakdown(&model.root()).unwrap();
+    let breakdown = gpusched_models::sam2::breakdown(&model.dir()).unwrap();
     assert_eq!(breakdown.parts[1].unread, before + 1000);
-    let found = scan(&[model.dir.path().to_owned()]).unwrap();
-    assert_eq!(found.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect::<Vec<_>>(), [(NAME, Kind::Sam2)]);
+    let found = scan(&[model.models.path().to_owned()]).unwrap();
+    assert_eq!(found.iter().map(|entry| (entry.name.as_str(), entry.kind)).collect::<Vec<_>>(), [("copy", Kind::Sam2)]);
 }

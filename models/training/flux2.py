@@ -1,7 +1,7 @@
 """The tiny FLUX.2 klein in PyTorch: its configurations, tokens and latents, as `Flux2KleinPipeline` has them."""
 
 import torch
-from diffusers import Flux2Transformer2DModel
+from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 TOKENS = 28  # text tokens, padding included
@@ -22,6 +22,18 @@ def encode(vae, pictures):
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt()
     return ((z - mean) / std).flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def through_vae(folder, pictures):
+    """The pictures (N, 3, 64, 64) uint8 as the autoencoder in `folder` gives them back from slightly disturbed latents."""
+    vae = AutoencoderKLFlux2.from_pretrained(folder).float().eval()
+    out = []
+    for part in pictures.split(100):
+        z = vae.encode(part.float() / 127.5 - 1).latent_dist.mode()
+        y = vae.decode(z + 0.15 * torch.rand(len(z), 1, 1, 1) * z.std() * torch.randn_like(z)).sample
+        out.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte())
+    return torch.cat(out)
 
 
 def grid_ids(rows, columns, t=0):

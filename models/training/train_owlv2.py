@@ -9,14 +9,14 @@ generated pictures look like.
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLFlux2
 from transformers import Owlv2Config, Owlv2ForObjectDetection
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
 import owlv2
+from flux2 import through_vae
 from owlv2 import FORMS, NAMES, THINGS, TOKENS
 from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
-from world import SIZE, _coverage, badly, loose_scene, render, scene
+from world import SIZE, badly, coverage, loose_scene, render, scene
 
 BATCH, SCENES, PATCH = 48, 12000, 8
 GRID = SIZE // PATCH
@@ -67,25 +67,13 @@ def targets(scenes):
     share, boxes = torch.zeros(owner.shape), torch.zeros(*owner.shape, 4)
     for i, shapes in enumerate(scenes):
         for k, shape in enumerate(shapes):
-            covered = _coverage(shape).view(GRID, PATCH, GRID, PATCH).mean((1, 3))
+            covered = coverage(shape).view(GRID, PATCH, GRID, PATCH).mean((1, 3))
             covered[-1], covered[:, -1] = 0, 0
             covered = covered.flatten()
             more = covered > share[i]
             owner[i][more], share[i][more] = k, covered[more]
             boxes[i][more] = torch.tensor(owlv2.bounds(shape))
     return owner, share, boxes
-
-
-@torch.no_grad()
-def through_vae(pictures):
-    """The pictures (N, 3, 64, 64) uint8 as the autoencoder gives them back from slightly disturbed latents."""
-    vae = AutoencoderKLFlux2.from_pretrained(HERE.parent / "weights/flux2-klein-tiny/vae").float().eval()
-    out = []
-    for part in pictures.split(100):
-        z = vae.encode(part.float() / 127.5 - 1).latent_dist.mode()
-        y = vae.decode(z + 0.15 * torch.rand(len(z), 1, 1, 1) * z.std() * torch.randn_like(z)).sample
-        out.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte())
-    return torch.cat(out)
 
 
 def normalise(pictures, noise=0.0):
@@ -100,7 +88,7 @@ def encode(texts):
 encoded = {form: encode([form.format(thing) for thing in THINGS]) for form in FORMS}
 scenes = [draw(rng) for _ in range(SCENES)]
 pictures = render(scenes, 0.92 + 0.08 * torch.rand(SCENES, 3))
-pictures[: SCENES // 2] = through_vae(pictures[: SCENES // 2])
+pictures[: SCENES // 2] = through_vae(HERE.parent / "weights/flux2-klein-tiny/vae", pictures[: SCENES // 2])
 owner, share, boxes = targets(scenes)
 # Which texts each shape of each scene fits: one row for each shape.
 named = [torch.tensor([[owlv2.fits(s, t) for t in THINGS] for s in shapes], dtype=torch.float32) for shapes in scenes]

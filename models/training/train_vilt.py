@@ -9,10 +9,10 @@ validation; the official test split is read by `evaluate.py` alone.
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLFlux2
 from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering, ViltImageProcessor
 
 import questions
+from flux2 import through_vae
 from questions import ANSWERS
 from run import Average, Run, optimizers, set_rate, warm_then_linear
 from world import COLORS, KINDS, SIZE, badly, held_out_pair, layout, loose_scene, render, scene, training
@@ -145,25 +145,13 @@ def draw(rng):
     return badly(shapes, rng) if rng.random() < 0.5 else shapes
 
 
-@torch.no_grad()
-def through_vae(pictures):
-    """The pictures (N, 3, 64, 64) uint8 as the autoencoder gives them back from slightly disturbed latents."""
-    vae = AutoencoderKLFlux2.from_pretrained(run.work / "vae").float().eval()
-    out = []
-    for part in pictures.split(100):
-        z = vae.encode(part.float() / 127.5 - 1).latent_dist.mode()
-        y = vae.decode(z + 0.15 * torch.rand(len(z), 1, 1, 1) * z.std() * torch.randn_like(z)).sample
-        out.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte())
-    return torch.cat(out)
-
-
 easy_rows, easy_pictures = questions.easy_vqa("train")
 easy_held_out = [row for row in easy_rows if row[2] % 10 == 0]
 easy_rows = [row for row in easy_rows if row[2] % 10]
 easy_shapes = [row for row in easy_rows if row[1] in ("circle", "rectangle", "triangle")]
 scenes = [training(draw, rng, kept=held_out_pair) for _ in range(PIXELS)]
 pictures = render(scenes, 0.92 + 0.08 * torch.rand(PIXELS, 3))
-pictures[: PIXELS // 2] = through_vae(render(scenes[: PIXELS // 2]))
+pictures[: PIXELS // 2] = through_vae(run.work / "vae", render(scenes[: PIXELS // 2]))
 colors, kinds = layout(scenes, SIDE)
 fresh = [scene(rng, 2, rng.choice(("left", "right", "above", "below"))) for _ in range(300)]
 fresh_pictures = render(fresh)

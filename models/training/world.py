@@ -190,7 +190,7 @@ def _tinted(shape, neighbour, rng):
 
 def _off_color(shape):
     """The share of the shape's pixels that are far from its own colour, or nearer to another one."""
-    inside = _coverage(shape) > 0.9
+    inside = coverage(shape) > 0.9
     distance, nearest = torch.cdist(_paint(shape)[:, inside].T, RGB).min(1)
     return ((distance > 0.35) | (nearest != COLORS.index(shape.color))).float().mean().item()
 
@@ -198,7 +198,7 @@ def _off_color(shape):
 _Y, _X = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
 
 
-def _coverage(shape):
+def coverage(shape):
     """Share of each pixel that the shape covers, (64, 64) in 0..1, from its signed distance."""
     dx, dy, r = _X - shape.x, _Y - shape.y, shape.radius
     if shape.kind == "circle":
@@ -230,7 +230,7 @@ def render(scenes, ground=None):
         base = torch.ones(3) if ground is None else torch.as_tensor(ground[i])
         picture = base[:, None, None].expand(3, SIZE, SIZE)
         for shape in shapes:
-            alpha = _coverage(shape)
+            alpha = coverage(shape)
             picture = picture * (1 - alpha) + _paint(shape) * alpha
         out[i] = (picture * 255).round().byte()
     return out
@@ -244,7 +244,7 @@ def layout(scenes, side):
     kinds = torch.zeros(len(scenes), 1 + len(KINDS), side, side)
     for i, shapes in enumerate(scenes):
         for shape in shapes:
-            share = _coverage(shape).view(side, SIZE // side, side, SIZE // side).mean((1, 3))
+            share = coverage(shape).view(side, SIZE // side, side, SIZE // side).mean((1, 3))
             colors[i, 1 + COLORS.index(shape.color)] += share
             kinds[i, 1 + KINDS.index(shape.kind)] += share
     for table in (colors, kinds):

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::Result,
     linear::{Linear, Weights},
+    sinusoid::sinusoid,
     yield_point::{Site, YieldPoint},
 };
 
@@ -176,13 +177,9 @@ impl TimeEmbedder {
         })
     }
 
-    /// (1, D). The sinusoid is computed in `f32`, cosines first.
+    /// (1, D).
     fn forward(&self, value: f32, device: &Device, dtype: DType) -> Built<Tensor> {
-        let half = self.channels / 2;
-        let frequency = |i: usize| (-(10_000f64.ln() as f32) * i as f32 / half as f32).exp();
-        let angles: Vec<f32> = (0..half).map(|i| value * frequency(i)).collect();
-        let wave: Vec<f32> = angles.iter().map(|a| a.cos()).chain(angles.iter().map(|a| a.sin())).collect();
-        let wave = Tensor::from_vec(wave, (1, self.channels), device)?.to_dtype(dtype)?;
+        let wave = sinusoid(value, self.channels, device, dtype)?;
         self.second.forward(&self.first.forward(&wave)?.silu()?)
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    sinusoid::sinusoid,
     yield_point::{Site, YieldPoint},
 };
 
@@ -85,7 +86,7 @@ impl Transformer {
                 patch * most
             )));
         }
-        let time = self.time.forward(&self.sinusoid(sigma * 1000.0)?)?;
+        let time = self.time.forward(&sinusoid(sigma * 1000.0, SINUSOID, &self.device, self.dtype)?)?;
         let activated = self.pooled.forward(pooled)?.broadcast_add(&time)?.silu()?;
         let positions = self.positions.narrow(1, (most - rows) / 2, rows)?.narrow(2, (most - columns) / 2, columns)?;
         let positions = positions.reshape((1, rows * columns, self.config.width()))?;
@@ -104,15 +105,6 @@ impl Transformer {
         let channels = self.config.out_channels();
         let image = image.reshape(&[batch, rows, columns, patch, patch, channels][..])?.permute([0, 5, 1, 3, 2, 4])?;
         Ok(image.reshape((batch, channels, height, width))?)
-    }
-
-    /// (1, 256), computed in `f32`, cosines first.
-    fn sinusoid(&self, value: f32) -> Built<Tensor> {
-        let half = SINUSOID / 2;
-        let frequency = |i: usize| (-(10_000_f64.ln() as f32) * i as f32 / half as f32).exp();
-        let angles: Vec<f32> = (0..half).map(|i| value * frequency(i)).collect();
-        let wave: Vec<f32> = angles.iter().map(|a| a.cos()).chain(angles.iter().map(|a| a.sin())).collect();
-        Tensor::from_vec(wave, (1, SINUSOID), &self.device)?.to_dtype(self.dtype)
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not cover")]
 
+mod copying;
+
 use std::{fs, fs::File, path::Path};
 
 use candle_core::{
@@ -12,7 +14,7 @@ use candle_core::{
 /// Makes `to` a copy of the FLUX.2 in `shipped`, but for the transformer: its matrices are of this type, in `tiny.gguf`, under
 /// diffusers' names. Where rows are no whole blocks, they are numbers.
 pub(crate) fn quantise(shipped: &Path, to: &Path, kind: GgmlDType) {
-    copy(shipped, to);
+    copying::copy(shipped, to);
     let dense = to.join("transformer/diffusion_pytorch_model.safetensors");
     let tensors = candle_core::safetensors::load(&dense, &Device::Cpu).unwrap();
     fs::remove_file(&dense).unwrap();
@@ -25,17 +27,4 @@ pub(crate) fn quantise(shipped: &Path, to: &Path, kind: GgmlDType) {
     let architecture = gguf_file::Value::String("flux".to_owned());
     let mut file = File::create(to.join("transformer/tiny.gguf")).unwrap();
     gguf_file::write(&mut file, &[("general.architecture", &architecture)], &named).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for item in fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let target = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy(&item.path(), &target);
-        } else {
-            fs::copy(item.path(), target).unwrap();
-        }
-    }
 }
