@@ -20,8 +20,10 @@ class Run:
     run gives what an uninterrupted one gives (on the same machine).
     """
 
-    def __init__(self, name, steps, state, every=250):
+    def __init__(self, name, steps, state, every=250, flags=()):
         parser = argparse.ArgumentParser()
+        for flag in flags:
+            parser.add_argument(flag, action="store_true")
         parser.add_argument("--steps", type=int, default=steps)
         parser.add_argument("--work", type=Path, default=HERE / "work", help="where checkpoints and results go")
         self.args = parser.parse_args()

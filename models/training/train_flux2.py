@@ -7,20 +7,23 @@ token which shapes the prompt names. Without them a model of this size hardly le
 """
 
 import random
+import sys
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLFlux2
-from transformers import Qwen2TokenizerFast
+from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 import world
 from flux2 import EDIT_IDS, HIDDEN, IMAGE_IDS, TEXT_HIDDEN, TEXT_IDS, TOKENS, build, embed, encode, tokenize
-from run import Average, Run, optimizers, set_rate, warm_then_linear
+from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
 
 BATCH, SHIFT, DROP = 32, 2.5, 0.1
 SINGLES, PAIRS, EDITS = 16000, 40000, 6000
-SINGLES_ONLY = 0.15  # the share of the run before pairs and edits come in
+SINGLES_ONLY = 0.15  # the share of the first run before pairs and edits come in
 PAIR_SHARE, EDIT_SHARE = 0.6, 0.12
+# Of the second run.
+MORE_EDITS, SECOND_PAIR_SHARE, SECOND_EDIT_SHARE, SECOND_RATE = 24000, 0.35, 0.5, 0.4
 LAYOUT_WEIGHT, NAMES_WEIGHT = 0.2, 0.05
 LAYOUT_BLOCK = 1  # the single-stream block whose output the layout is read from
 SIDE = 4
@@ -72,24 +75,35 @@ class Heads(torch.nn.Module):
         return sum(F.cross_entropy(part, named[:, i]) for i, part in enumerate(parts))
 
 
-run = Run("flux2", steps=13000, state={})
-vae = AutoencoderKLFlux2.from_pretrained(run.work / "vae").float().eval()
-tokenizer = Qwen2TokenizerFast.from_pretrained(run.work / "tokenizer")
-data = random.Random(4242)
+second = "--more-edits" in sys.argv
+run = Run(*(("flux2-edits", 4500) if second else ("flux2", 13000)), state={}, flags=("--more-edits",))
+shipped = HERE.parent / "weights" / "flux2-klein-tiny"
+begun = shipped if second else run.work
+vae = AutoencoderKLFlux2.from_pretrained(begun / "vae").float().eval()
+tokenizer = Qwen2TokenizerFast.from_pretrained(begun / "tokenizer")
+data = random.Random(4343 if second else 4242)
 
 
 def draw(make, count):
     return zip(*[world.training(make, data) for _ in range(count)])
 
 
+def edit(rng):
+    """Of one shape; in the second run mostly of two."""
+    return world.edit(rng, 2 if second and rng.random() < 0.6 else 1)
+
+
 singles = Examples(vae, tokenizer, *draw(world.single, SINGLES))
 pairs = Examples(vae, tokenizer, *draw(world.pair, PAIRS))
-before, after, asked = draw(world.edit, EDITS)
+before, after, asked = draw(edit, MORE_EDITS if second else EDITS)
 edits = Examples(vae, tokenizer, after, asked, before)
 no_prompt = tokenize(tokenizer, [""])
 print("latents ready", singles.x.std().item(), flush=True)
 
 transformer, encoder = build(len(tokenizer))
+if second:
+    transformer = Flux2Transformer2DModel.from_pretrained(shipped / "transformer").float()
+    encoder = Qwen3ForCausalLM.from_pretrained(shipped / "text_encoder").float()
 heads = Heads()
 outer = ("x_embedder", "proj_out", "timestep_embedder.linear_1", "norm_out")
 named = list(transformer.named_parameters()) + list(encoder.model.layers[:3].named_parameters())
@@ -126,13 +140,14 @@ def sample_time(count):
 def choose(step):
     """The examples this step draws from: singles at first, then also pairs and edits."""
     u = run.rng.random()
-    if step < SINGLES_ONLY * run.steps or u >= PAIR_SHARE + EDIT_SHARE:
+    of_pairs, of_edits = (SECOND_PAIR_SHARE, SECOND_EDIT_SHARE) if second else (PAIR_SHARE, EDIT_SHARE)
+    if u >= of_pairs + of_edits or not second and step < SINGLES_ONLY * run.steps:
         return singles
-    return pairs if u < PAIR_SHARE else edits
+    return pairs if u < of_pairs else edits
 
 
 for step in run:
-    set_rate(optimizer, warm_then_linear(step, run.steps, decay=0.6))
+    set_rate(optimizer, warm_then_linear(step, run.steps, decay=0.6) * (SECOND_RATE if second else 1.0))
     examples = choose(step)
     index = torch.randint(len(examples.x), (BATCH,))
     x, ids, mask = examples.x[index], examples.ids[index].clone(), examples.mask[index].clone()

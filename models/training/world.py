@@ -284,16 +284,22 @@ def pair(rng):
     return shapes, f"{article(a.name)} {rng.choice(RELATIONS[wanted])} {article(b.name)}"
 
 
-def edit(rng):
-    """A picture, an instruction, and the picture it asks for: (before, after, instruction)."""
-    before = scene(rng, 1)
-    shape = before[0]
+def edit(rng, count=1):
+    """A picture, an instruction, and the picture it asks for: (before, after, instruction). Of two shapes the first is changed,
+    and called by its colour if the other is of its kind.
+    """
+    before = scene(rng, count)
+    shape, others = before[0], before[1:]
+    alone = not others
+    called = shape.name if any(o.kind == shape.kind for o in others) or (others and rng.random() < 0.5) else shape.kind
     if rng.random() < 0.6:
-        color = rng.choice([c for c in COLORS if c != shape.color])
+        color = rng.choice([c for c in COLORS if all(c != s.color for s in before)])
         after = replace(shape, color=color)
-        text = rng.choice((f"make the {shape.kind} {color}", f"make it {color}", f"make the shape {color}"))
+        forms = (f"make the {called} {color}",)
+        text = rng.choice((*forms, f"make it {color}", f"make the shape {color}") if alone else forms)
     else:
         kind = rng.choice([k for k in KINDS if k != shape.kind])
         after = replace(shape, kind=kind)
-        text = rng.choice((f"make it {article(kind)}", f"replace the {shape.kind} with {article(kind)}"))
-    return before, [after], text
+        forms = (f"replace the {called} with {article(kind)}",)
+        text = rng.choice((f"make it {article(kind)}", *forms) if alone else forms)
+    return before, [after, *others], text
