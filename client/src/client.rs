@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_shared::spec::check_key;
+use gpusched_shared::edit::{STAGES_SINCE, StageView};
 use gpusched_shared::timeline::TIMELINE_SINCE;
 use gpusched_shared::{
     AttemptView, BlobHash, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection,
@@ -78,6 +79,10 @@ impl Client {
         let Submission { spec, pictures, attached, key } = submission;
         spec.validate(pictures.len())?;
         key.as_deref().map_or(Ok(()), check_key)?;
+        let (kind, version) = (spec.task.kind(), self.connection.version());
+        if version < kind.since() {
+            return Err(too_old(version, &format!("does {kind}"), kind.since()));
+        }
         // Validation leaves at most a handful.
         let count = u8::try_from(pictures.len()).unwrap_or(u8::MAX);
         let descriptors = submission.pictures_again()?.into_iter().map(Into::into).collect();
@@ -146,7 +151,9 @@ impl Client {
                 Update::Queued { .. }
                 | Update::Running { .. }
                 | Update::BackingOff { .. }
-                | Update::Reflecting { .. } => {}
+                | Update::Reflecting { .. }
+                | Update::Editing { .. }
+                | Update::Writing { .. } => {}
             }
         }
         Err(Error::Disconnected)
@@ -289,15 +296,27 @@ impl Client {
     ) -> Result<TimelineView, Error> {
         let version = self.connection.version();
         if version < TIMELINE_SINCE {
-            return Err(Error::Protocol(format!(
-                "it speaks version {version} of the protocol, and tells what ran when from version {TIMELINE_SINCE} on; \
-                 install the newer gpuschedd and start it again"
-            )));
+            return Err(too_old(version, "tells what ran when", TIMELINE_SINCE));
         }
         let request = Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit };
         let response = self.connection.call(&request, Vec::new()).await?.response;
         let Response::Timeline(view) = response else { return Err(unexpected(&response)) };
         Ok(view)
+    }
+
+    /// The stages of a job that takes several, in the order in which they were made: what each was asked to do, what it came to, and
+    /// how long that took. None of a job that is one stage itself.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such job; [`Error::Protocol`] if the daemon is older than this.
+    pub async fn stages(&self, job: JobId) -> Result<Vec<StageView>, Error> {
+        let version = self.connection.version();
+        if version < STAGES_SINCE {
+            return Err(too_old(version, "tells the stages of a job", STAGES_SINCE));
+        }
+        let response = self.connection.call(&Request::Stages(job), Vec::new()).await?.response;
+        let Response::Stages(stages) = response else { return Err(unexpected(&response)) };
+        Ok(stages)
     }
 
     /// The jobs on lanes and those that wait, class by class in the order in which they are likely to start; the first few
@@ -396,4 +415,11 @@ impl Watch {
             }
         }
     }
+}
+
+/// The error for a daemon that does not know of something yet.
+fn too_old(version: u16, what: &str, since: u16) -> Error {
+    Error::Protocol(format!(
+        "it speaks version {version} of the protocol, and {what} from version {since} on; install the newer gpuschedd and start it again"
+    ))
 }

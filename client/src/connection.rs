@@ -131,6 +131,7 @@ pub(crate) fn unexpected(response: &Response) -> Error {
         Response::History(_) => "History",
         Response::Quality(_) => "Quality",
         Response::Timeline(_) => "Timeline",
+        Response::Stages(_) => "Stages",
     };
     Error::Protocol(format!("{what} does not answer this request"))
 }
@@ -179,7 +180,8 @@ async fn shake_hands(reader: &mut Reader, writer: &Writer) -> Result<(String, u1
         | Response::Route(_)
         | Response::History(_)
         | Response::Quality(_)
-        | Response::Timeline(_)) => Err(unexpected(&other)),
+        | Response::Timeline(_)
+        | Response::Stages(_)) => Err(unexpected(&other)),
     }
 }
 
@@ -221,7 +223,12 @@ impl Calls {
     fn deliver(&self, id: RequestId, reply: Reply) {
         let more = match &reply.response {
             Response::Update(
-                Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } | Update::Reflecting { .. },
+                Update::Queued { .. }
+                | Update::Running { .. }
+                | Update::BackingOff { .. }
+                | Update::Reflecting { .. }
+                | Update::Editing { .. }
+                | Update::Writing { .. },
             ) => true,
             Response::Update(Update::Done(_))
             | Response::Welcome { .. }
@@ -236,7 +243,8 @@ impl Calls {
             | Response::Route(_)
             | Response::History(_)
             | Response::Quality(_)
-            | Response::Timeline(_) => false,
+            | Response::Timeline(_)
+            | Response::Stages(_) => false,
         };
         let mut state = self.state();
         if more {
@@ -289,7 +297,8 @@ async fn read(mut reader: Reader, calls: &Calls) -> End {
             | Response::Route(_)
             | Response::History(_)
             | Response::Quality(_)
-            | Response::Timeline(_) => None,
+            | Response::Timeline(_)
+            | Response::Stages(_) => None,
         };
         calls.deliver(frame.id, Reply { response, descriptor });
     }

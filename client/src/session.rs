@@ -214,7 +214,9 @@ impl Job {
                 Update::Queued { .. }
                 | Update::Running { .. }
                 | Update::BackingOff { .. }
-                | Update::Reflecting { .. } => {}
+                | Update::Reflecting { .. }
+                | Update::Editing { .. }
+                | Update::Writing { .. } => {}
             }
         }
         // It was told before.

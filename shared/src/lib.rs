@@ -2,12 +2,13 @@
 //! for [`socket`], which carries frames and descriptors, and for `manual`, which writes man pages and completions; each is
 //! behind a feature of that name.
 //!
-//! Read in this order: [`spec`] (what a client asks for), [`outcome`] and [`reflect`] (what it gets), [`view`] and [`explain`] (what it
+//! Read in this order: [`spec`] and [`edit`] (what a client asks for), [`outcome`] and [`reflect`] (what it gets), [`view`] and [`explain`] (what it
 //! sees meanwhile), [`timeline`] (what is on record of it afterwards), [`request`] and [`response`] (the messages), [`frame`] and [`codec`] (their bytes). The format is
 //! written down in `shared/PROTOCOL.md`, with examples that a test compares byte for byte.
 
 pub mod blob;
 pub mod codec;
+pub mod edit;
 pub mod explain;
 pub mod frame;
 pub mod id;
@@ -29,6 +30,9 @@ pub mod units;
 pub mod view;
 
 pub use blob::{BlobHash, BlobRef};
+pub use edit::{
+    AnalyzeSpec, Area, DetectSpec, EditSpec, EditStep, Found, InpaintSpec, Point, ScoreSpec, SegmentSpec, StageView,
+};
 pub use explain::{Explanation, QueueView, Reason, RouteView, RuleView};
 pub use id::{JobId, RequestId, Uid};
 pub use model::{Declared, ModelInfo};
@@ -51,7 +55,7 @@ pub use view::{
 /// The oldest protocol version this build speaks.
 pub const VERSION_MIN: u16 = 3;
 /// The newest protocol version this build speaks.
-pub const VERSION_MAX: u16 = 4;
+pub const VERSION_MAX: u16 = 5;
 /// Environment variable that names the socket, for clients and for the daemon.
 pub const SOCKET_ENV: &str = "GPUSCHED_SOCKET";
 /// Where the system's daemon listens.

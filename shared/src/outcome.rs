@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
+use crate::edit::Found;
+use crate::reflect::RoundImage;
 use crate::spec::Size;
 use crate::units::Bytes;
 
@@ -38,6 +40,32 @@ pub enum Outcome {
         /// Which time.
         limit: TimeLimit,
     },
+    /// What was looked for, surest first. Since version 5, as all that follow.
+    Found(Vec<Found>),
+    /// A region of a picture, kept as a PNG file of the picture's size: white inside, black outside.
+    Mask {
+        /// The file.
+        blob: BlobRef,
+        /// Its size in pixels.
+        size: Size,
+        /// How many of them are inside.
+        inside: u64,
+        /// How well the model expects it to fit, as intersection over union, 0 to 1.
+        score: f32,
+    },
+    /// A text.
+    Text {
+        /// What it says.
+        text: String,
+        /// Its tokens.
+        tokens: u32,
+        /// Whether the model ended it, rather than the bound on its tokens.
+        complete: bool,
+        /// Tokens of the prompt beyond the model's limit, which it did not see.
+        truncated_tokens: u32,
+    },
+    /// How well a picture fits a text: the cosine of the angle between what the model makes of both, -1 to 1.
+    Score(f32),
 }
 
 /// The times a job may be given.
@@ -129,15 +157,48 @@ impl Outcome {
     /// The picture file, if that is what the job made.
     pub fn blob(&self) -> Option<BlobRef> {
         match self {
-            Self::Image { blob, .. } => Some(*blob),
-            Self::Answers(_) | Self::Failed { .. } | Self::Cancelled | Self::Expired { .. } => None,
+            Self::Image { blob, .. } | Self::Mask { blob, .. } => Some(*blob),
+            Self::Answers(_)
+            | Self::Found(_)
+            | Self::Text { .. }
+            | Self::Score(_)
+            | Self::Failed { .. }
+            | Self::Cancelled
+            | Self::Expired { .. } => None,
+        }
+    }
+
+    /// The picture, if that is what the job made.
+    pub fn image(&self) -> Option<RoundImage> {
+        if let Self::Image { blob, size, truncated_tokens } = *self {
+            Some(RoundImage { blob, size, truncated_tokens })
+        } else {
+            None
+        }
+    }
+
+    /// Whether the job came to what it was asked for.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Image { .. }
+            | Self::Answers(_)
+            | Self::Found(_)
+            | Self::Mask { .. }
+            | Self::Text { .. }
+            | Self::Score(_) => true,
+            Self::Failed { .. } | Self::Cancelled | Self::Expired { .. } => false,
         }
     }
 
     /// One word: `done`, `failed`, `cancelled` or `expired`.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Image { .. } | Self::Answers(_) => "done",
+            Self::Image { .. }
+            | Self::Answers(_)
+            | Self::Found(_)
+            | Self::Mask { .. }
+            | Self::Text { .. }
+            | Self::Score(_) => "done",
             Self::Failed { .. } => "failed",
             Self::Cancelled => "cancelled",
             Self::Expired { .. } => "expired",

@@ -49,7 +49,8 @@ pub enum Request {
     Fetch {
         /// The job.
         job: JobId,
-        /// The picture of this round, from 1, if the job reflects; default: the one that the job ended with.
+        /// The picture of this round, from 1, if the job reflects; of an edit, what its stage with this number made (see
+        /// [`EditStep::number`](crate::EditStep::number)); default: the one that the job ended with.
         round: Option<u8>,
     },
     /// Asks for a `Status`.
@@ -100,4 +101,6 @@ pub enum Request {
         /// At most so many entries, and at most [`MAX_PAGE`](crate::timeline::MAX_PAGE).
         limit: u32,
     },
+    /// From version 5 on. Asks for the `Stages` of a job that takes several, in the order in which they were made.
+    Stages(JobId),
 }

@@ -2,6 +2,7 @@
 
 use crate::blob::BlobRef;
 use crate::codec::{Decode, Encode};
+use crate::edit::StageView;
 use crate::explain::{Explanation, QueueView, RouteView};
 use crate::id::JobId;
 use crate::quality::QualityView;
@@ -47,4 +48,6 @@ pub enum Response {
     Quality(QualityView),
     /// To Timeline.
     Timeline(TimelineView),
+    /// To Stages. Since version 5.
+    Stages(Vec<StageView>),
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
+use crate::edit::{AnalyzeSpec, DetectSpec, EditSpec, InpaintSpec, ScoreSpec, SegmentSpec};
 use crate::reflect::Reflect;
 use crate::rejection::Rejection;
 
@@ -67,6 +68,18 @@ pub enum Task {
     Img2Img(ImageSpec),
     /// An answer to a question about one picture.
     Vqa(VqaSpec),
+    /// Where in a picture is what a text names. Since version 5, as all that follow.
+    Detect(DetectSpec),
+    /// The pixels of the thing that an area or points are about.
+    Segment(SegmentSpec),
+    /// A picture of which a region, told by a mask, is made anew.
+    Inpaint(InpaintSpec),
+    /// A picture changed as an instruction says, by the three before one after the other.
+    Edit(EditSpec),
+    /// A text from a text.
+    Analyze(AnalyzeSpec),
+    /// How well a picture fits a text.
+    Score(ScoreSpec),
 }
 
 /// A picture to make.
@@ -88,6 +101,20 @@ impl ImageSpec {
     /// A picture of `prompt`, everything else left to the daemon.
     pub fn new(prompt: impl Into<String>) -> Self {
         Self { prompt: prompt.into(), seed: None, steps: None, size: None, guidance: None }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Rejection> {
+        if let Some(steps) = self.steps {
+            within("steps", steps, STEPS)?;
+        }
+        if let Some(guidance) = self.guidance {
+            within("guidance", guidance, GUIDANCE)?;
+        }
+        if let Some(size) = self.size {
+            within("width", size.width, SIDE)?;
+            within("height", size.height, SIDE)?;
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +146,41 @@ pub enum TaskKind {
     Img2Img,
     /// [`Task::Vqa`]
     Vqa,
+    /// [`Task::Detect`]
+    Detect,
+    /// [`Task::Segment`]
+    Segment,
+    /// [`Task::Inpaint`]
+    Inpaint,
+    /// [`Task::Edit`]
+    Edit,
+    /// [`Task::Analyze`]
+    Analyze,
+    /// [`Task::Score`]
+    Score,
+}
+
+impl TaskKind {
+    /// All of them, in the order of the tags.
+    pub const ALL: [Self; 9] = [
+        Self::Txt2Img,
+        Self::Img2Img,
+        Self::Vqa,
+        Self::Detect,
+        Self::Segment,
+        Self::Inpaint,
+        Self::Edit,
+        Self::Analyze,
+        Self::Score,
+    ];
+
+    /// The version of the protocol that it came with.
+    pub fn since(self) -> u16 {
+        match self {
+            Self::Txt2Img | Self::Img2Img | Self::Vqa => 3,
+            Self::Detect | Self::Segment | Self::Inpaint | Self::Edit | Self::Analyze | Self::Score => 5,
+        }
+    }
 }
 
 impl Task {
@@ -128,31 +190,66 @@ impl Task {
             Self::Txt2Img(_) => TaskKind::Txt2Img,
             Self::Img2Img(_) => TaskKind::Img2Img,
             Self::Vqa(_) => TaskKind::Vqa,
+            Self::Detect(_) => TaskKind::Detect,
+            Self::Segment(_) => TaskKind::Segment,
+            Self::Inpaint(_) => TaskKind::Inpaint,
+            Self::Edit(_) => TaskKind::Edit,
+            Self::Analyze(_) => TaskKind::Analyze,
+            Self::Score(_) => TaskKind::Score,
         }
     }
 
-    /// The prompt or the question.
+    /// What it says in words: the prompt, the question, the instruction; nothing where a region is segmented.
     pub fn text(&self) -> &str {
         match self {
-            Self::Txt2Img(image) | Self::Img2Img(image) => &image.prompt,
+            Self::Txt2Img(image) | Self::Img2Img(image) | Self::Inpaint(InpaintSpec { image, .. }) => &image.prompt,
             Self::Vqa(vqa) => &vqa.question,
+            Self::Detect(detect) => &detect.query,
+            Self::Segment(_) => "",
+            Self::Edit(edit) => &edit.instruction,
+            Self::Analyze(analyze) => &analyze.prompt,
+            Self::Score(score) => &score.text,
+        }
+    }
+
+    /// How it makes a picture by diffusion, if it does so itself.
+    pub fn image(&self) -> Option<&ImageSpec> {
+        match self {
+            Self::Txt2Img(image) | Self::Img2Img(image) | Self::Inpaint(InpaintSpec { image, .. }) => Some(image),
+            Self::Vqa(_)
+            | Self::Detect(_)
+            | Self::Segment(_)
+            | Self::Edit(_)
+            | Self::Analyze(_)
+            | Self::Score(_) => None,
+        }
+    }
+
+    /// The same, to be filled in.
+    pub fn image_mut(&mut self) -> Option<&mut ImageSpec> {
+        match self {
+            Self::Txt2Img(image) | Self::Img2Img(image) | Self::Inpaint(InpaintSpec { image, .. }) => Some(image),
+            Self::Vqa(_)
+            | Self::Detect(_)
+            | Self::Segment(_)
+            | Self::Edit(_)
+            | Self::Analyze(_)
+            | Self::Score(_) => None,
         }
     }
 
     /// How large the picture is to be, if it makes one and that is said.
     pub fn size(&self) -> Option<Size> {
-        match self {
-            Self::Txt2Img(image) | Self::Img2Img(image) => image.size,
-            Self::Vqa(_) => None,
-        }
+        self.image().and_then(|image| image.size)
     }
 
     /// How many pictures must come with it.
     pub fn pictures(&self) -> RangeInclusive<usize> {
         match self {
-            Self::Txt2Img(_) => 0..=0,
+            Self::Txt2Img(_) | Self::Analyze(_) => 0..=0,
             Self::Img2Img(_) => 1..=MAX_REFERENCES,
-            Self::Vqa(_) => 1..=1,
+            Self::Vqa(_) | Self::Detect(_) | Self::Segment(_) | Self::Edit(_) | Self::Score(_) => 1..=1,
+            Self::Inpaint(_) => 2..=2,
         }
     }
 }
@@ -163,6 +260,12 @@ impl fmt::Display for TaskKind {
             Self::Txt2Img => "txt2img",
             Self::Img2Img => "img2img",
             Self::Vqa => "vqa",
+            Self::Detect => "detect",
+            Self::Segment => "segment",
+            Self::Inpaint => "inpaint",
+            Self::Edit => "edit",
+            Self::Analyze => "analyze",
+            Self::Score => "score",
         })
     }
 }
@@ -211,7 +314,7 @@ impl JobSpec {
     /// The first thing wrong, as the daemon would say it.
     pub fn validate(&self, pictures: usize) -> Result<(), Rejection> {
         let text = self.task.text();
-        if text.trim().is_empty() {
+        if text.trim().is_empty() && self.task.kind() != TaskKind::Segment {
             return Err(Rejection::EmptyText { task: self.task.kind().to_string() });
         }
         if text.len() > MAX_TEXT_BYTES {
@@ -242,25 +345,18 @@ impl JobSpec {
         }
         within("priority", self.priority, PRIORITY)?;
         match &self.task {
-            Task::Txt2Img(image) | Task::Img2Img(image) => {
-                if let Some(steps) = image.steps {
-                    within("steps", steps, STEPS)?;
-                }
-                if let Some(guidance) = image.guidance {
-                    within("guidance", guidance, GUIDANCE)?;
-                }
-                if let Some(size) = image.size {
-                    within("width", size.width, SIDE)?;
-                    within("height", size.height, SIDE)?;
-                }
-            }
+            Task::Txt2Img(image) | Task::Img2Img(image) => image.validate()?,
             Task::Vqa(vqa) => within("top", vqa.top, TOP)?,
+            Task::Detect(detect) => detect.validate()?,
+            Task::Segment(segment) => segment.validate()?,
+            Task::Inpaint(inpaint) => inpaint.validate()?,
+            Task::Edit(edit) => edit.validate()?,
+            Task::Analyze(analyze) => analyze.validate()?,
+            Task::Score(_) => {}
         }
         match &self.reflect {
-            Some(_) if self.task.kind() == TaskKind::Vqa => {
-                Err(bad("reflect", "only pictures can be checked and made again".to_owned()))
-            }
-            Some(reflect) => reflect.validate(),
+            Some(reflect) if matches!(self.task, Task::Txt2Img(_) | Task::Img2Img(_)) => reflect.validate(),
+            Some(_) => Err(bad("reflect", "only pictures of a prompt can be checked and made again".to_owned())),
             None => Ok(()),
         }
     }
@@ -334,7 +430,7 @@ mod tests {
 
     #[test]
     fn tasks_have_one_name_everywhere() {
-        for kind in [TaskKind::Txt2Img, TaskKind::Img2Img, TaskKind::Vqa] {
+        for kind in TaskKind::ALL {
             let name = kind.to_string();
             let read = TaskKind::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&name));
             assert_eq!(read, Ok(kind));

@@ -118,6 +118,12 @@ pub enum StageRole {
     Check,
     /// It looks at what that picture is about to become.
     Glance,
+    /// It looks for what is to be changed. Since version 5, as all that follow.
+    Detect,
+    /// It tells its pixels from the rest.
+    Segment,
+    /// It makes them anew.
+    Inpaint,
 }
 
 /// What a partition held at a moment.
@@ -177,6 +183,9 @@ impl StageRole {
             Self::Image => "image",
             Self::Check => "check",
             Self::Glance => "glance",
+            Self::Detect => "detect",
+            Self::Segment => "segment",
+            Self::Inpaint => "inpaint",
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Decode, Encode};
+use crate::edit::EditStep;
 use crate::id::{JobId, Uid};
 use crate::outcome::Outcome;
 use crate::reflect::{Phase, Reflection};
@@ -90,6 +91,13 @@ pub enum JobState {
     },
     /// Ended.
     Done(Outcome),
+    /// It edits a picture, in stages. Since version 5.
+    Editing {
+        /// What it is at.
+        step: EditStep,
+        /// How far that is.
+        phase: Phase,
+    },
 }
 
 /// What a lane does for a job.
@@ -151,6 +159,20 @@ pub enum Update {
     },
     /// It ended.
     Done(JobView),
+    /// An edit got further. Since version 5.
+    Editing {
+        /// What it is at.
+        step: EditStep,
+        /// How far that is.
+        phase: Phase,
+    },
+    /// A text got longer. Since version 5.
+    Writing {
+        /// All of it so far. Of several that follow each other fast a client may get the last only.
+        text: String,
+        /// Its tokens.
+        tokens: u32,
+    },
 }
 
 /// One attempt at a job.

@@ -71,6 +71,7 @@ pub fn stages(record: &Record) -> Vec<StageFigures> {
                 StageRole::Image | StageRole::Check | StageRole::Glance => {
                     format!("{} ({})", about.kind, about.role.word())
                 }
+                StageRole::Detect | StageRole::Segment | StageRole::Inpaint => format!("{} (edit)", about.kind),
             };
             kinds.entry((stage, class.to_owned(), about.model.clone())).or_default().push((span, about.peak_bytes));
         }
@@ -113,7 +114,8 @@ pub fn word(job: &JobView) -> &'static str {
         JobState::Queued { .. }
         | JobState::Running { .. }
         | JobState::BackingOff { .. }
-        | JobState::Reflecting { .. } => "unfinished",
+        | JobState::Reflecting { .. }
+        | JobState::Editing { .. } => "unfinished",
     }
 }
 

@@ -1,9 +1,14 @@
 //! The models there are, as the engine reported them, and what a job needs to know of its model.
 
-use gpusched_shared::{JobSpec, ModelInfo, Rejection, Task, TaskKind};
+use gpusched_shared::{EditSpec, ImageSpec, InpaintSpec, JobSpec, ModelInfo, Rejection, Task, TaskKind};
 
 use crate::program::checks::derive;
+use crate::program::edit::{DEFAULT_GROW, DEFAULT_THRESHOLD};
+use crate::program::instruction::Instruction;
 use crate::program::reflect::{DEFAULT_CONFIDENCE, DEFAULT_ROUNDS};
+
+/// The most tokens of a text where a job does not say it.
+const DEFAULT_TOKENS: u32 = 256;
 
 /// A model, by its place in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,13 +47,36 @@ impl Catalog {
     /// [`Rejection::UnknownModel`], [`Rejection::WrongModel`], or [`Rejection::BadSpec`] for a size that the model's VAE
     /// cannot make.
     pub fn resolve(&self, mut spec: JobSpec, seed: u64) -> Result<JobSpec, Rejection> {
-        let model = self.choose(spec.task.kind(), spec.model.as_deref())?;
+        let done_by = match spec.task.kind() {
+            // Its last stage is its model's; it names those of the others itself.
+            TaskKind::Edit => TaskKind::Inpaint,
+            kind => kind,
+        };
+        let model = self.choose(done_by, spec.model.as_deref())?;
         spec.model = Some(model.name.clone());
+        if let Task::Inpaint(InpaintSpec { image, grow }) = &mut spec.task {
+            fill(image, seed, model);
+            grow.get_or_insert(DEFAULT_GROW);
+        }
+        if let Task::Edit(edit) = &mut spec.task {
+            read(edit)?;
+            edit.seed.get_or_insert(seed);
+            edit.steps.get_or_insert(model.default_steps);
+            edit.guidance.get_or_insert(model.default_guidance_milli as f32 / 1000.0);
+            edit.threshold.get_or_insert(DEFAULT_THRESHOLD);
+            edit.grow.get_or_insert(DEFAULT_GROW);
+            edit.detector = Some(self.choose(TaskKind::Detect, edit.detector.as_deref())?.name.clone());
+            edit.segmenter = Some(self.choose(TaskKind::Segment, edit.segmenter.as_deref())?.name.clone());
+        }
+        if let Task::Detect(detect) = &mut spec.task {
+            detect.threshold.get_or_insert(DEFAULT_THRESHOLD);
+        }
+        if let Task::Analyze(analyze) = &mut spec.task {
+            analyze.max_tokens.get_or_insert(DEFAULT_TOKENS);
+        }
         if let Task::Txt2Img(image) | Task::Img2Img(image) = &mut spec.task {
             let size = *image.size.get_or_insert(model.default_size);
-            image.seed.get_or_insert(seed);
-            image.steps.get_or_insert(model.default_steps);
-            image.guidance.get_or_insert(model.default_guidance_milli as f32 / 1000.0);
+            fill(image, seed, model);
             if u64::from(size.width) * u64::from(size.height) > model.max_pixels {
                 let reason = format!("{size} has more than the {} pixels that {} makes", model.max_pixels, model.name);
                 return Err(Rejection::BadSpec { field: "size".to_owned(), reason });
@@ -103,9 +131,29 @@ impl Catalog {
     }
 }
 
+fn fill(image: &mut ImageSpec, seed: u64, model: &ModelInfo) {
+    image.seed.get_or_insert(seed);
+    image.steps.get_or_insert(model.default_steps);
+    image.guidance.get_or_insert(model.default_guidance_milli as f32 / 1000.0);
+}
+
+/// Fills in what an edit's instruction says.
+fn read(edit: &mut EditSpec) -> Result<(), Rejection> {
+    if edit.target.is_some() && edit.prompt.is_some() {
+        return Ok(());
+    }
+    let Some(Instruction { target, prompt }) = Instruction::read(&edit.instruction) else {
+        let reason = "does not say what is to be changed and into what, as \"make the circle blue\" does; say it with target and prompt";
+        return Err(Rejection::BadSpec { field: "instruction".to_owned(), reason: reason.to_owned() });
+    };
+    edit.target.get_or_insert(target);
+    edit.prompt.get_or_insert(prompt);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use gpusched_shared::{Declared, ImageSpec, Reflect, Size, TaskKind};
+    use gpusched_shared::{Declared, Reflect, Size, TaskKind};
 
     use super::*;
 

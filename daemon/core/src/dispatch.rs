@@ -15,6 +15,7 @@ use crate::ledger::{Lease, Stay};
 use crate::plan::Policy;
 use crate::policy::admission::{Admission, Demand, admit};
 use crate::policy::ordering::Turn;
+use crate::policy::residency::Idle;
 use crate::policy::selection::{Bounds, Candidate, Choice, choose};
 use crate::queue::Waiting;
 use crate::scheduler::Scheduler;
@@ -183,8 +184,9 @@ impl Scheduler {
         if demand.bytes() <= room.free_bytes {
             return Admission::Admit;
         }
-        let idle = self.ledger.idle(class).into_iter().filter(|idle| idle.model != model).collect();
-        admit(demand, room, idle)
+        let idle = self.ledger.idle(class).into_iter().filter(|idle| idle.model != model);
+        let idle = idle.map(|idle| Idle { wanted: self.wanted.contains_key(&(class, idle.model)), ..idle });
+        admit(demand, room, idle.collect())
     }
 
     /// What a lane is likely to need for a job, in microseconds, if anything like it has been measured.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gpusched_shared::{
-    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, Size, Uid, Update, Usage,
+    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, Outcome, Reflection, Rejection, RoundImage, Size, Uid, Update, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,11 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// One that a job made.
+    pub(crate) fn of(RoundImage { blob, size, .. }: RoundImage) -> Self {
+        Self { blob, ..Self::to_come(size) }
+    }
+
     /// One that is yet to be made, for what depends on its size alone.
     pub(crate) fn to_come(size: Size) -> Self {
         let blob = BlobRef { hash: BlobHash([0; 32]), bytes: 0 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpusched_shared::{Declared, JobSpec, Task};
+use gpusched_shared::{Declared, JobSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, ModelId};
@@ -73,10 +73,7 @@ pub struct Footprints {
 impl Shape {
     /// The shape of a job of `model` with `pictures`.
     pub fn of(model: ModelId, spec: &JobSpec, pictures: &[Picture]) -> Self {
-        let size = match &spec.task {
-            Task::Txt2Img(image) | Task::Img2Img(image) => image.size,
-            Task::Vqa(_) => None,
-        };
+        let size = spec.task.size();
         let (width, height) = size.map_or((0, 0), |size| (size.width, size.height));
         let input_pixels = match pictures.iter().map(|picture| picture.pixels).sum::<u64>() {
             0 => 0,
@@ -97,10 +94,7 @@ impl Shape {
 
 /// Diffusion steps, or 1 for a job without.
 pub fn steps(spec: &JobSpec) -> u64 {
-    match &spec.task {
-        Task::Txt2Img(image) | Task::Img2Img(image) => u64::from(image.steps.unwrap_or(1).max(1)),
-        Task::Vqa(_) => 1,
-    }
+    spec.task.image().map_or(1, |image| u64::from(image.steps.unwrap_or(1).max(1)))
 }
 
 impl Footprints {

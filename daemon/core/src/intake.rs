@@ -7,7 +7,7 @@ use gpusched_shared::{FailureKind, JobId, Outcome, Quota, Rejection, Uid};
 
 use crate::catalog::ModelId;
 use crate::class::Class;
-use crate::effect::{Effect, JobRecord, Picture};
+use crate::effect::{Effect, JobRecord};
 use crate::footprint::Shape;
 use crate::healing::quarantine;
 use crate::input::{SessionId, Ticket, Unfinished};
@@ -15,8 +15,8 @@ use crate::job::Job;
 use crate::job::state::{Ending, State};
 use crate::job::transition::Event;
 use crate::policy::routing::route;
-use crate::program::reflect::Reflecting;
 use crate::scheduler::{Held, Scheduler};
+use crate::stages::Programmed;
 use crate::time::Time;
 use crate::timers::Timer;
 
@@ -35,10 +35,9 @@ impl Scheduler {
             return Err(Rejection::Draining);
         }
         let (class, shape) = self.fit(&record)?;
-        // A picture that cannot be looked at is not to be made first.
-        if let Some(check) = Reflecting::of(&record.spec).and_then(|program| program.first_check()) {
-            let pictures = record.spec.task.size().map(|size| vec![Picture::to_come(size)]).unwrap_or_default();
-            self.fit(&JobRecord { spec: check, pictures, ..record.clone() })?;
+        // Nothing is made of which a later stage could make nothing.
+        for stage in Programmed::of(&record.spec).iter().flat_map(|program| program.foreseen(&record)) {
+            self.fit(&stage)?;
         }
         let Class { name, queue_limit, .. } = &self.plan.classes()[class];
         if self.waiting[class] >= *queue_limit {
@@ -154,7 +153,7 @@ impl Scheduler {
         self.mean_us[class].map_or(RETRY_AFTER_MS, |mean| (mean / 1000 / lanes).max(1))
     }
 
-    pub(crate) fn insert(&mut self, job: Job) {
+    pub(crate) fn insert(&mut self, mut job: Job) {
         let id = job.record.id;
         for (at, timer) in [
             (job.deadline, Timer::Deadline(id)),
@@ -172,6 +171,7 @@ impl Scheduler {
         if let Some(key) = &job.record.key {
             self.keys.insert((job.record.uid, key.name.clone()), id);
         }
+        self.want_models(&mut job);
         self.jobs.insert(id, job);
     }
 
@@ -181,6 +181,7 @@ impl Scheduler {
         self.timers.clear(job.queue_until, Timer::QueueTimeout(id));
         self.timers.clear(job.reattach_until, Timer::Reattach(id));
         self.suspects.remove(&id);
+        self.release_models(&job);
         if let Some(key) = &job.record.key {
             self.keys.remove(&(job.record.uid, key.name.clone()));
         }

@@ -1,5 +1,7 @@
 //! What holds after every input. Checked in debug builds, so every test checks it.
 
+use std::collections::BTreeMap;
+
 use gpusched_shared::JobId;
 
 use crate::dispatch::Decision;
@@ -72,6 +74,11 @@ impl Scheduler {
             let storing = count(&|state| *state == State::Storing);
             assert_eq!(self.storing[class] as usize, storing, "the class counts what is being stored");
         }
+        let mut wanted = BTreeMap::new();
+        for place in jobs().filter_map(|job| job.program.as_ref()).flat_map(|program| program.models()) {
+            *wanted.entry(*place).or_insert(0) += 1;
+        }
+        assert_eq!(self.wanted, wanted, "it is known which models are wanted");
         for (uid, held) in &self.uids {
             let count = |which: &dyn Fn(&Job) -> bool| {
                 let theirs = jobs().filter(|job| job.record.uid == *uid && which(job));

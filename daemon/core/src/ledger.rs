@@ -90,11 +90,11 @@ impl Ledger {
         self.0.get(partition)?.models.get(&model).map(|resident| resident.stay)
     }
 
-    /// The models of a partition that may be evicted.
+    /// The models of a partition that may be evicted; which of them are wanted it does not know.
     pub(crate) fn idle(&self, partition: usize) -> Vec<Idle> {
         let models = self.0.get(partition).into_iter().flat_map(|partition| &partition.models);
         let idle = models.filter(|(_, r)| r.stay == Stay::Resident && r.users == 0 && !r.pinned);
-        idle.map(|(model, r)| Idle { model: *model, bytes: r.bytes, used: r.used }).collect()
+        idle.map(|(model, r)| Idle { model: *model, bytes: r.bytes, used: r.used, wanted: false }).collect()
     }
 
     /// Promises a job its memory. Whoever asks has seen to it that there is room.
@@ -257,7 +257,7 @@ mod tests {
         assert!(!ledger.release(first, Time(1)));
         assert!(ledger.idle(0).is_empty(), "it is in use");
         assert!(ledger.release(second, Time(2)), "now it is idle");
-        assert_eq!(ledger.idle(0), [Idle { model: M, bytes: 35, used: Time(2) }]);
+        assert_eq!(ledger.idle(0), [Idle { model: M, bytes: 35, used: Time(2), wanted: false }]);
         assert_eq!(free(&ledger), 65);
         ledger.check(0, &[]);
     }

@@ -77,7 +77,8 @@ impl Scheduler {
                 let Some(job) = self.jobs.get(&id) else { return };
                 let Job { clock, usage, .. } = job;
                 let (wait_us, run_us, backoff_us) = (clock.wait_us(now), clock.run_us(now), clock.backoff_us(now));
-                let (usage, reflection) = (*usage, job.program.as_ref().map(|program| Box::new(program.reflection())));
+                let reflection = job.program.as_ref().and_then(|program| program.reflection());
+                let (usage, reflection) = (*usage, reflection.map(Box::new));
                 effects.push_back(Effect::Conclude {
                     job: id,
                     outcome,
@@ -206,10 +207,15 @@ impl Scheduler {
 /// How an attempt ends by an event that takes the job off its lane.
 fn attempt_end(event: &Event) -> AttemptEnd {
     let of_outcome = |outcome: &Outcome| match outcome {
-        Outcome::Image { .. } | Outcome::Answers(_) => AttemptEnd::Done,
         Outcome::Failed { kind: FailureKind::OutOfMemory(_), .. } => AttemptEnd::OutOfMemory,
         Outcome::Failed { .. } => AttemptEnd::Failed,
         Outcome::Cancelled | Outcome::Expired { .. } => AttemptEnd::Stopped,
+        Outcome::Image { .. }
+        | Outcome::Answers(_)
+        | Outcome::Found(_)
+        | Outcome::Mask { .. }
+        | Outcome::Text { .. }
+        | Outcome::Score(_) => AttemptEnd::Done,
     };
     match event {
         Event::EngineLost => AttemptEnd::EngineLost,

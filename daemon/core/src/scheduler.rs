@@ -56,6 +56,8 @@ pub struct Scheduler {
     pub(crate) out_of_memory: Vec<u64>,
     /// Jobs that were on lanes when the engine died and have not been found innocent since.
     pub(crate) suspects: BTreeSet<JobId>,
+    /// The models that jobs of several stages will need, by class, and how many such jobs.
+    pub(crate) wanted: BTreeMap<(usize, ModelId), u32>,
     /// True while there is an engine.
     pub(crate) engine_up: bool,
     pub(crate) draining: bool,
@@ -100,6 +102,7 @@ impl Scheduler {
             backing_off: vec![BTreeSet::new(); count],
             out_of_memory: vec![0; count],
             suspects: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             engine_up: true,
             draining: false,
             leaving: false,
@@ -195,17 +198,16 @@ impl Scheduler {
             Input::Stored(id, outcome) => self.apply(id, &Event::Finished(outcome), now, effects),
             Input::Finished(id, outcome, usage) => {
                 self.measured(id, usage);
-                match &outcome {
-                    Outcome::Failed { kind: FailureKind::OutOfMemory(oom), .. } => {
-                        let oom = oom.clone();
-                        let shape = self.jobs.get(&id).map(|job| job.shape);
-                        let kept = shape
-                            .and_then(|shape| self.footprints.learn_peak(&self.catalog, shape, oom.requested_bytes));
-                        effects.extend(kept.map(Effect::Keep));
-                        return self.ran_out_of_memory(id, &oom, outcome, now, effects);
-                    }
-                    Outcome::Image { .. } | Outcome::Answers(_) => self.learn(id, usage, now, effects),
-                    Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => {}
+                if let Outcome::Failed { kind: FailureKind::OutOfMemory(oom), .. } = &outcome {
+                    let oom = oom.clone();
+                    let shape = self.jobs.get(&id).map(|job| job.shape);
+                    let kept =
+                        shape.and_then(|shape| self.footprints.learn_peak(&self.catalog, shape, oom.requested_bytes));
+                    effects.extend(kept.map(Effect::Keep));
+                    return self.ran_out_of_memory(id, &oom, outcome, now, effects);
+                }
+                if outcome.is_done() {
+                    self.learn(id, usage, now, effects);
                 }
                 self.apply(id, &Event::Finished(outcome), now, effects);
             }

@@ -17,13 +17,13 @@ use gpusched_shared::{
     Verdict,
 };
 
+use crate::catalog::ModelId;
 use crate::effect::{BootTime, Effect, JobRecord, Picture};
 use crate::input::Unfinished;
 use crate::job::Job;
 use crate::job::state::{Ending, State};
 use crate::job::transition::Event;
-use crate::program::reflect::{Next, Reflecting, Stage};
-use crate::program::{EndedPart, Part, Role};
+use crate::program::{At, EndedPart, Next, Part, Program, Role, Sees, Stage};
 use crate::scheduler::Scheduler;
 use crate::time::Time;
 use crate::timers::Timer;
@@ -31,19 +31,32 @@ use crate::timers::Timer;
 /// A program, and its stages that are under way.
 #[derive(Debug)]
 pub(crate) struct Programmed {
-    program: Reflecting,
+    program: Program,
     stages: BTreeMap<(u8, Role), JobId>,
     /// What its job came to, once that is known.
     conclusion: Option<Reflection>,
     /// How its job is to end once its stages have, whatever the program says.
     fate: Option<Outcome>,
+    /// The models that its stages need, by class.
+    models: Vec<(usize, ModelId)>,
 }
 
 impl Programmed {
     /// The program of a job, if it has one.
     pub(crate) fn of(spec: &JobSpec) -> Option<Box<Self>> {
-        let program = Reflecting::of(spec)?;
-        Some(Box::new(Self { program, stages: BTreeMap::new(), conclusion: None, fate: None }))
+        let program = Program::of(spec)?;
+        Some(Box::new(Self { program, stages: BTreeMap::new(), conclusion: None, fate: None, models: Vec::new() }))
+    }
+
+    /// Its stages, as far as they are known before any has been made, of a job with this record.
+    pub(crate) fn foreseen(&self, record: &JobRecord) -> Vec<JobRecord> {
+        let stages = self.program.foreseen(&record.pictures).into_iter();
+        stages.map(|(spec, pictures)| JobRecord { spec, pictures, ..record.clone() }).collect()
+    }
+
+    /// The models that they need, by class.
+    pub(crate) fn models(&self) -> &[(usize, ModelId)] {
+        &self.models
     }
 
     /// Its stages that have not ended.
@@ -51,9 +64,9 @@ impl Programmed {
         self.stages.values().copied()
     }
 
-    /// What its job came to, so far or in all.
-    pub(crate) fn reflection(&self) -> Reflection {
-        self.conclusion.clone().unwrap_or_else(|| self.program.view())
+    /// What its job's rounds came to, so far or in all, if it reflects.
+    pub(crate) fn reflection(&self) -> Option<Reflection> {
+        self.conclusion.clone().or_else(|| self.program.reflection())
     }
 }
 
@@ -66,8 +79,8 @@ impl Job {
     /// Takes in how a stage of it has ended.
     fn take_in(&mut self, ended: &EndedPart) {
         // Checks wait side by side, so their waits are not the job's.
-        let is_image = ended.part.role == Role::Image;
-        let (waited_us, backed_off_us) = if is_image { (ended.wait_us, ended.backoff_us) } else { (0, 0) };
+        let leads = ended.part.role.leads();
+        let (waited_us, backed_off_us) = if leads { (ended.wait_us, ended.backoff_us) } else { (0, 0) };
         self.clock.add(waited_us, backed_off_us, ended.run_us);
         self.add_usage(ended.usage);
         if let Some(program) = &mut self.program {
@@ -90,7 +103,7 @@ impl Scheduler {
             let stages = match next {
                 Next::Stages(stages) => stages,
                 Next::Conclude(outcome, reflection) if needless.is_empty() => {
-                    program.conclusion = Some(reflection);
+                    program.conclusion = reflection;
                     return self.apply(id, &Event::Finished(outcome), now, effects);
                 }
                 // Once they have ended.
@@ -116,7 +129,7 @@ impl Scheduler {
     fn begin_stage(
         &mut self,
         id: JobId,
-        Stage { round, role, mut spec, image }: Stage,
+        Stage { round, role, mut spec, sees }: Stage,
         now: Time,
         effects: &mut VecDeque<Effect>,
     ) -> Option<EndedPart> {
@@ -128,13 +141,11 @@ impl Scheduler {
             id: self.next_id,
             uid: parent.record.uid,
             class: String::new(),
-            pictures: image.map_or_else(
-                || parent.record.pictures.clone(),
-                |image| {
-                    let pixels = u64::from(image.size.width) * u64::from(image.size.height);
-                    vec![Picture { blob: image.blob, pixels }]
-                },
-            ),
+            pictures: match sees {
+                Sees::Given => parent.record.pictures.clone(),
+                Sees::Only(image) => vec![Picture::of(image)],
+                Sees::Also(image) => [parent.record.pictures.as_slice(), &[Picture::of(image)]].concat(),
+            },
             spec,
             attached: false,
             submitted_unix_ms: parent.record.submitted_unix_ms.saturating_add(since_ms),
@@ -174,6 +185,28 @@ impl Scheduler {
         None
     }
 
+    /// Keeps in mind which models a job's stages need, so that none of them has to go while another can.
+    pub(crate) fn want_models(&mut self, job: &mut Job) {
+        let Some(program) = &mut job.program else { return };
+        let places = program.foreseen(&job.record).into_iter().filter_map(|stage| self.place(&stage).ok());
+        program.models = places.map(|(class, shape)| (class, shape.model)).collect();
+        for place in &program.models {
+            *self.wanted.entry(*place).or_default() += 1;
+        }
+    }
+
+    /// A job needs no models any more.
+    pub(crate) fn release_models(&mut self, job: &Job) {
+        for place in job.program.iter().flat_map(|program| &program.models) {
+            if let Some(jobs) = self.wanted.get_mut(place) {
+                *jobs -= 1;
+                if *jobs == 0 {
+                    self.wanted.remove(place);
+                }
+            }
+        }
+    }
+
     /// A stage has ended, and that is on record.
     pub(crate) fn stage_ended(&mut self, stage: &Job, outcome: Outcome, now: Time, effects: &mut VecDeque<Effect>) {
         let Some(part) = stage.record.part else { return };
@@ -192,7 +225,7 @@ impl Scheduler {
         if let Some(program) = &mut parent.program {
             program.stages.remove(&(part.round, part.role));
         }
-        self.tell_reflecting(part.of, effects);
+        self.tell_underway(part.of, effects);
         match self.jobs.get(&part.of).map(|parent| parent.state.clone()) {
             Some(State::Ceasing(ending)) => self.cease(part.of, ending, now, effects),
             _ => self.advance(part.of, now, effects),
@@ -202,7 +235,7 @@ impl Scheduler {
     /// After how many of its steps a stage's picture is to be previewed.
     pub(crate) fn preview_after(&self, stage: &Job) -> Option<u32> {
         let part = stage.record.part.filter(|part| part.role == Role::Image)?;
-        self.jobs.get(&part.of)?.program.as_ref()?.program.preview_after(part.round)
+        self.jobs.get(&part.of)?.program.as_ref()?.program.reflecting()?.preview_after(part.round)
     }
 
     /// What a stage's picture is about to become is stored. Once its lane is done with it that is of no use.
@@ -236,7 +269,7 @@ impl Scheduler {
         let outcome = match (program.fate.take(), program.program.give_up(&ending.outcome(), ReflectEnd::Ended)) {
             (Some(fate), _) => fate,
             (None, Next::Conclude(outcome, reflection)) => {
-                program.conclusion = Some(reflection);
+                program.conclusion = reflection;
                 outcome
             }
             (None, Next::Stages(_)) => ending.outcome(),
@@ -248,7 +281,7 @@ impl Scheduler {
     /// programs go on.
     pub(crate) fn restore_all(&mut self, jobs: Vec<Unfinished>, now: Time, effects: &mut VecDeque<Effect>) {
         let (programmed, others): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| job.record.spec.reflect.is_some() && job.record.part.is_none());
+            jobs.into_iter().partition(|job| Program::of(&job.record.spec).is_some() && job.record.part.is_none());
         let programmed: Vec<(JobId, Option<Ending>)> =
             programmed.into_iter().map(|job| (job.record.id, self.restore_programmed(job, now))).collect();
         for job in others {
@@ -295,12 +328,12 @@ impl Scheduler {
 
     /// How a check of a live job's picture came out, or of what it was about to become; `None` while it has not been made.
     pub fn checked(&self, part: Part) -> Option<&Checked> {
-        self.jobs.get(&part.of)?.program.as_ref()?.program.checked(part.round, part.role)
+        self.jobs.get(&part.of)?.program.as_ref()?.program.reflecting()?.checked(part.round, part.role)
     }
 
     /// What followed from a round of a live job, and its score, 0 to 1; `None` while that is open.
     pub fn verdict(&self, job: JobId, round: u8) -> Option<(Verdict, f32)> {
-        self.jobs.get(&job)?.program.as_ref()?.program.verdict(round)
+        self.jobs.get(&job)?.program.as_ref()?.program.reflecting()?.verdict(round)
     }
 
     /// The job that a client knows of: itself, or the one whose stage it is.
@@ -309,35 +342,39 @@ impl Scheduler {
     }
 
     /// Where a job with a program is.
-    pub(crate) fn reflecting(&self, job: &Job) -> JobState {
+    pub(crate) fn underway(&self, job: &Job) -> JobState {
         let Some(program) = &job.program else { return JobState::Queued { ahead: 0 } };
-        let (round, of) = program.program.round();
-        let image = program.stages.get(&(round, Role::Image)).and_then(|stage| self.jobs.get(stage));
-        let phase = program.program.checking().unwrap_or_else(|| match image.map(|image| (image, &image.state)) {
-            Some((image, State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing)) => {
-                Phase::Making { activity: image.activity, parked: false }
+        let leading = program.stages.iter().rev().find(|((_, role), _)| role.leads());
+        let stage = leading.and_then(|(_, stage)| self.jobs.get(stage));
+        let phase = program.program.phase().unwrap_or_else(|| match stage.map(|stage| (stage, &stage.state)) {
+            Some((stage, State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing)) => {
+                Phase::Making { activity: stage.activity, parked: false }
             }
-            Some((image, State::Parked(_))) => Phase::Making { activity: image.activity, parked: true },
+            Some((stage, State::Parked(_))) => Phase::Making { activity: stage.activity, parked: true },
             Some(_) | None => Phase::Waiting,
         });
-        JobState::Reflecting { round, of, phase }
+        match program.program.at() {
+            At::Round(round, of) => JobState::Reflecting { round, of, phase },
+            At::Step(step) => JobState::Editing { step, phase },
+        }
     }
 
     /// Tells whoever watches a job, or the job whose stage it is.
     pub(crate) fn tell(&self, id: JobId, update: Update, effects: &mut VecDeque<Effect>) {
         effects.push_back(Effect::Tell(id, update));
         if let Some(part) = self.jobs.get(&id).and_then(|job| job.record.part)
-            && part.role == Role::Image
+            && part.role.leads()
         {
-            self.tell_reflecting(part.of, effects);
+            self.tell_underway(part.of, effects);
         }
     }
 
-    fn tell_reflecting(&self, id: JobId, effects: &mut VecDeque<Effect>) {
-        if let Some(job) = self.jobs.get(&id)
-            && let JobState::Reflecting { round, of, phase } = self.reflecting(job)
-        {
-            effects.push_back(Effect::Tell(id, Update::Reflecting { round, of, phase }));
-        }
+    fn tell_underway(&self, id: JobId, effects: &mut VecDeque<Effect>) {
+        let update = match self.jobs.get(&id).map(|job| self.underway(job)) {
+            Some(JobState::Reflecting { round, of, phase }) => Update::Reflecting { round, of, phase },
+            Some(JobState::Editing { step, phase }) => Update::Editing { step, phase },
+            Some(_) | None => return,
+        };
+        effects.push_back(Effect::Tell(id, update));
     }
 }

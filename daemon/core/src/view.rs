@@ -118,9 +118,9 @@ impl Scheduler {
             }
             State::Parked(_) => running(true),
             State::Launching(_) | State::Running(_) | State::Stopping(..) | State::Storing => running(false),
-            State::Underway | State::Ceasing(_) => self.reflecting(job),
+            State::Underway | State::Ceasing(_) => self.underway(job),
             // Nobody sees an outcome before the journal has it.
-            State::Concluding(_) if job.program.is_some() => self.reflecting(job),
+            State::Concluding(_) if job.program.is_some() => self.underway(job),
             State::Concluding(_) if job.attempts == 0 => JobState::Queued { ahead: 0 },
             State::Concluding(_) => running(false),
             State::Done(outcome) => JobState::Done(outcome.clone()),

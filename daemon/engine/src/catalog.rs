@@ -69,10 +69,9 @@ pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error>
             Ok(of_flux2(&entry.name, entry.bytes, defaults, footprint, number_bytes))
         }
         Kind::ViltVqa => Ok(looking(entry, vec![TaskKind::Vqa], vilt::footprint(&entry.path)?, number_bytes)),
-        // There is no task for these yet: they are listed, and no job is given to them.
-        Kind::Clip => Ok(looking(entry, Vec::new(), clip::footprint(&entry.path)?, number_bytes)),
-        Kind::Owlv2 => Ok(looking(entry, Vec::new(), owlv2::footprint(&entry.path)?, number_bytes)),
-        Kind::Sam2 => Ok(looking(entry, Vec::new(), sam2::footprint(&entry.path)?, number_bytes)),
+        Kind::Clip => Ok(looking(entry, vec![TaskKind::Score], clip::footprint(&entry.path)?, number_bytes)),
+        Kind::Owlv2 => Ok(looking(entry, vec![TaskKind::Detect], owlv2::footprint(&entry.path)?, number_bytes)),
+        Kind::Sam2 => Ok(looking(entry, vec![TaskKind::Segment], sam2::footprint(&entry.path)?, number_bytes)),
     }
 }
 

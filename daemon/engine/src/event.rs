@@ -2,7 +2,7 @@
 
 use gpusched_shared::codec::{Decode, Encode};
 use gpusched_shared::view::Activity;
-use gpusched_shared::{Answer, Bytes, FailureKind, JobId, OutOfMemory, Size, Usage};
+use gpusched_shared::{Answer, Bytes, FailureKind, Found, JobId, OutOfMemory, Size, Usage};
 
 use crate::memory::Memory;
 
@@ -99,6 +99,32 @@ pub enum Product {
     },
     /// Answers, best first.
     Answers(Vec<Answer>),
+    /// What was looked for, surest first.
+    Found(Vec<Found>),
+    /// A region of a picture.
+    Mask {
+        /// The bytes of a PNG file of the picture's size: white inside, black outside.
+        png: Vec<u8>,
+        /// Its size in pixels.
+        size: Size,
+        /// How many of them are inside.
+        inside: u64,
+        /// How well the model expects it to fit, 0 to 1.
+        score: f32,
+    },
+    /// A text.
+    Text {
+        /// What it says.
+        text: String,
+        /// Its tokens.
+        tokens: u32,
+        /// Whether the model ended it.
+        complete: bool,
+        /// Prompt tokens that did not fit.
+        truncated_tokens: u32,
+    },
+    /// How well a picture fits a text, -1 to 1.
+    Score(f32),
 }
 
 /// Why a stage failed.

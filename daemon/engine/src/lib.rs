@@ -25,6 +25,7 @@ pub mod picture;
 mod product;
 pub mod protocol;
 pub mod pulse;
+mod region;
 mod residency;
 mod running;
 pub mod sandbox;

@@ -1,6 +1,7 @@
 //! Pictures as PNG files that say how they were made.
 
 use gpusched_models::Picture;
+use gpusched_models::sam2::Mask;
 use gpusched_shared::{ImageSpec, JobSpec, Size};
 
 use crate::event::{Failure, Product};
@@ -25,15 +26,33 @@ pub(crate) fn image(
     Ok(Product::Image { png, size, truncated_tokens })
 }
 
+/// A PNG of a mask: white inside, black outside.
+pub(crate) fn mask(mask: &Mask) -> Result<Product, Failure> {
+    let gray: Vec<u8> = mask.bits.iter().map(|inside| if *inside { u8::MAX } else { 0 }).collect();
+    let inside = mask.bits.iter().filter(|inside| **inside).count() as u64;
+    let png = write((mask.width, mask.height), png::ColorType::Grayscale, &gray, &[])
+        .map_err(|e| Failure::engine(format!("cannot write the PNG: {e}")))?;
+    Ok(Product::Mask { png, size: Size { width: mask.width, height: mask.height }, inside, score: mask.score })
+}
+
 /// A PNG of what a picture is about to become. It says nothing of the request, of which it is not the result.
 pub(crate) fn preview(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
     encode(picture, &[])
 }
 
 fn encode(picture: &Picture, texts: &[(&str, Option<String>)]) -> Result<Vec<u8>, png::EncodingError> {
+    write((picture.width(), picture.height()), png::ColorType::Rgb, picture.rgb(), texts)
+}
+
+fn write(
+    (width, height): (u32, u32),
+    color: png::ColorType,
+    pixels: &[u8],
+    texts: &[(&str, Option<String>)],
+) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
-    encoder.set_color(png::ColorType::Rgb);
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(color);
     encoder.set_depth(png::BitDepth::Eight);
     for (keyword, text) in texts {
         if let Some(text) = text {
@@ -42,7 +61,7 @@ fn encode(picture: &Picture, texts: &[(&str, Option<String>)]) -> Result<Vec<u8>
         }
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(picture.rgb())?;
+    writer.write_image_data(pixels)?;
     writer.finish()?;
     Ok(bytes)
 }

@@ -135,9 +135,10 @@ pub fn receive_report(reader: &mut Reader) -> Result<Option<Report>, ProtocolErr
 /// The bytes that travel beside a report.
 fn png(report: &mut Report) -> Option<&mut Vec<u8>> {
     match report {
-        Report::Event(Event::Finished(_, Ok(Product::Image { png, .. }), _) | Event::Previewed { png, .. }) => {
-            Some(png)
-        }
+        Report::Event(
+            Event::Finished(_, Ok(Product::Image { png, .. } | Product::Mask { png, .. }), _)
+            | Event::Previewed { png, .. },
+        ) => Some(png),
         Report::Ready(_) | Report::Failed(_) | Report::Event(_) | Report::Beat(_) => None,
     }
 }

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gpusched_models::clip::Clip;
+use gpusched_models::owlv2::Owlv2;
+use gpusched_models::sam2::Sam2;
 use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, vilt};
 
 use crate::account::Account;
@@ -26,6 +29,9 @@ const TRIAL: &str = "what is this?";
 pub(crate) enum Model {
     Flux2(Box<flux2::Pipeline>),
     Vilt(Box<vilt::Vqa>),
+    Owlv2(Box<Owlv2>),
+    Sam2(Box<Sam2>),
+    Clip(Box<Clip>),
 }
 
 /// Whether what one lane has loaded can be another lane's model, too.
@@ -44,7 +50,7 @@ impl Model {
                 let model = model.again(at.stream.device(), &|tensor| at.stream.share(tensor))?;
                 Ok(Self::Vilt(Box::new(model)))
             }
-            Self::Flux2(_) => load(known, at),
+            Self::Flux2(_) | Self::Owlv2(_) | Self::Sam2(_) | Self::Clip(_) => load(known, at),
         }
     }
 }
@@ -232,8 +238,16 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             drop(model.words().encode(TRIAL));
             Ok(Model::Vilt(Box::new(model)))
         }
-        Kind::Clip | Kind::Owlv2 | Kind::Sam2 => {
-            Err(Error::Input(format!("there is no task for {} models yet", entry.kind)))
+        Kind::Owlv2 => {
+            let model = Owlv2::load(&entry.path, device, *dtype, at)?;
+            drop(model.words().encode(TRIAL));
+            Ok(Model::Owlv2(Box::new(model)))
+        }
+        Kind::Sam2 => Ok(Model::Sam2(Box::new(Sam2::load(&entry.path, device, *dtype, at)?))),
+        Kind::Clip => {
+            let model = Clip::load(&entry.path, device, *dtype, at)?;
+            drop(model.words().encode(TRIAL));
+            Ok(Model::Clip(Box::new(model)))
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::device::Diagnosis;
 use crate::event::{Event, Failure, Product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
-use crate::{picture, product};
+use crate::{picture, product, region};
 
 /// Why a stage made nothing.
 pub(crate) enum Stopped {
@@ -106,16 +106,20 @@ fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'
             generate(pipeline, spec, image, (&pictures, stage.preview_after), at)
         }
         (Task::Vqa(vqa), Model::Vilt(model)) => {
-            let picture = pictures.first().ok_or_else(|| Failure::engine("a vqa stage needs a picture"))?;
             let VqaSpec { question, top } = vqa;
-            let answers = model.answer(picture, question, usize::from(*top), at)?;
+            let answers = model.answer(first(&pictures)?, question, usize::from(*top), at)?;
             let answers = answers.into_iter().map(|a| Answer { label: a.label, score: a.score });
             Ok(Product::Answers(at.handing_out(|| answers.collect())))
         }
-        (Task::Txt2Img(_) | Task::Img2Img(_), Model::Vilt(_)) | (Task::Vqa(_), Model::Flux2(_)) => {
-            Err(Failure::engine(format!("model {name} does not do {}", spec.task.kind())).into())
-        }
+        (Task::Detect(asked), Model::Owlv2(model)) => region::detect(model, first(&pictures)?, asked, at),
+        (Task::Segment(asked), Model::Sam2(model)) => region::segment(model, first(&pictures)?, asked, at),
+        (Task::Score(asked), Model::Clip(model)) => region::score(model, first(&pictures)?, asked, at),
+        (task, _) => Err(Failure::engine(format!("model {name} does not do {}", task.kind())).into()),
     }
+}
+
+fn first(pictures: &[Picture]) -> Result<&Picture, Failure> {
+    pictures.first().ok_or_else(|| Failure::engine("the stage came without its picture"))
 }
 
 fn generate(

@@ -2,7 +2,7 @@
 
 use gpusched_core::policy::routing::route;
 use gpusched_core::{Input, Part, Plan, Role, SessionId, Ticket, Time};
-use gpusched_shared::{JobSpec, Task, TaskKind, Uid};
+use gpusched_shared::{JobSpec, TaskKind, Uid};
 
 use crate::engine::Work;
 use crate::product::Makes;
@@ -122,7 +122,7 @@ impl Clients {
     pub(crate) fn stage(&self, stream: usize, fate: u64, part: Part, spec: &JobSpec) -> Draw {
         let Stream { work, run_us, judge, .. } = &self.streams[stream];
         let sequence = match part.role {
-            Role::Image => 1,
+            Role::Image | Role::Detect | Role::Segment | Role::Inpaint => 1,
             Role::Check(index) | Role::Glance(index) => 2 + u64::from(index),
         };
         let mut random = Random::of(fate, (u64::from(part.round) << 32) + sequence);
@@ -134,7 +134,7 @@ impl Clients {
                 };
                 (Work { makes: Makes::Check { passes }, ..*work }, *run_us)
             }
-            (Role::Image, _) | (_, None) => with_steps(*work, *run_us, spec),
+            (Role::Image | Role::Detect | Role::Segment | Role::Inpaint, _) | (_, None) => with_steps(*work, *run_us, spec),
         };
         let nobody = SessionId(0);
         Draw { quit: None, ..Draw::of(&mut random, work, run_us, nobody, &self.faults, self.journal_us) }
@@ -217,8 +217,13 @@ fn work(kind: &KindSpec, model: usize) -> Work {
     Work {
         model,
         makes: match kind.task {
-            TaskKind::Txt2Img | TaskKind::Img2Img => Makes::Picture,
-            TaskKind::Vqa => Makes::Answers,
+            TaskKind::Txt2Img | TaskKind::Img2Img | TaskKind::Inpaint => Makes::Picture,
+            TaskKind::Vqa
+            | TaskKind::Detect
+            | TaskKind::Segment
+            | TaskKind::Edit
+            | TaskKind::Analyze
+            | TaskKind::Score => Makes::Answers,
         },
         steps: kind.steps,
         run_us: 0,
@@ -231,10 +236,7 @@ fn work(kind: &KindSpec, model: usize) -> Work {
 
 /// The same with the steps of `spec`, each of which takes as long as before.
 fn with_steps(work: Work, (least, most): (u64, u64), spec: &JobSpec) -> (Work, (u64, u64)) {
-    let steps = match &spec.task {
-        Task::Txt2Img(image) | Task::Img2Img(image) => image.steps.unwrap_or(work.steps),
-        Task::Vqa(_) => work.steps,
-    };
+    let steps = spec.task.image().and_then(|image| image.steps).unwrap_or(work.steps);
     let (before, after) = (u64::from(work.steps), u64::from(steps));
     let yields = work.yields / before * after;
     (Work { steps, yields, ..work }, (least * after / before, most * after / before))

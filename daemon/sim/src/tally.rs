@@ -84,7 +84,12 @@ impl Tally {
     pub(crate) fn ended(&mut self, class: usize, outcome: &Outcome, ended: Ended, now: Time) {
         let counts = &mut self.classes[class];
         match outcome {
-            Outcome::Image { .. } | Outcome::Answers(_) => {
+            Outcome::Image { .. }
+            | Outcome::Answers(_)
+            | Outcome::Found(_)
+            | Outcome::Mask { .. }
+            | Outcome::Text { .. }
+            | Outcome::Score(_) => {
                 counts.wait.add(ended.wait_us);
                 counts.run.add(ended.run_us);
                 counts.latency.add(ended.latency_us);

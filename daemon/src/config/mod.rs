@@ -149,7 +149,13 @@ impl Default for Config {
             routes: vec![
                 RouteConfig::of_task(TaskKind::Txt2Img, "heavy"),
                 RouteConfig::of_task(TaskKind::Img2Img, "heavy"),
+                RouteConfig::of_task(TaskKind::Inpaint, "heavy"),
+                RouteConfig::of_task(TaskKind::Edit, "heavy"),
                 RouteConfig::of_task(TaskKind::Vqa, "light"),
+                RouteConfig::of_task(TaskKind::Detect, "light"),
+                RouteConfig::of_task(TaskKind::Segment, "light"),
+                RouteConfig::of_task(TaskKind::Analyze, "light"),
+                RouteConfig::of_task(TaskKind::Score, "light"),
             ],
         }
     }

@@ -48,7 +48,8 @@ impl Finished {
             JobState::Queued { .. }
             | JobState::BackingOff { .. }
             | JobState::Running { .. }
-            | JobState::Reflecting { .. } => "running",
+            | JobState::Reflecting { .. }
+            | JobState::Editing { .. } => "running",
         }
     }
 }
@@ -250,7 +251,11 @@ async fn follow(client: &Client, id: JobId, job: Job, began: Instant, submitted_
     let (mut lane, mut started, mut parked, mut since) = (0, None, Vec::new(), None);
     while let Some(update) = watch.next().await? {
         match update {
-            Update::Queued { .. } | Update::BackingOff { .. } | Update::Reflecting { .. } => {}
+            Update::Queued { .. }
+            | Update::BackingOff { .. }
+            | Update::Reflecting { .. }
+            | Update::Editing { .. }
+            | Update::Writing { .. } => {}
             Update::Running { parked: now_parked, lane: on, .. } => {
                 lane = on;
                 started.get_or_insert_with(|| since_us(began));

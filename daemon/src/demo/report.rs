@@ -23,7 +23,8 @@ impl Finished {
             JobState::Queued { .. }
             | JobState::BackingOff { .. }
             | JobState::Running { .. }
-            | JobState::Reflecting { .. } => None,
+            | JobState::Reflecting { .. }
+            | JobState::Editing { .. } => None,
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod course;
 mod effects;
+mod fetch;
 mod news;
 mod questions;
 mod results;

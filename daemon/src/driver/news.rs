@@ -91,10 +91,20 @@ impl Driver {
                     Ok(Product::Answers(answers)) => {
                         self.input(Input::Finished(job, Outcome::Answers(answers), usage));
                     }
+                    Ok(Product::Found(found)) => self.input(Input::Finished(job, Outcome::Found(found), usage)),
+                    Ok(Product::Score(score)) => self.input(Input::Finished(job, Outcome::Score(score), usage)),
+                    Ok(Product::Text { text, tokens, complete, truncated_tokens }) => {
+                        let outcome = Outcome::Text { text, tokens, complete, truncated_tokens };
+                        self.input(Input::Finished(job, outcome, usage));
+                    }
+                    // The lane takes its next job while this one's picture is written to disk.
                     Ok(Product::Image { png, size, truncated_tokens }) => {
-                        // The lane takes its next job while this one's picture is written to disk.
                         self.input(Input::Made(job, usage));
-                        self.store(job, png, size, truncated_tokens);
+                        self.store(job, png, move |blob| Outcome::Image { blob, size, truncated_tokens });
+                    }
+                    Ok(Product::Mask { png, size, inside, score }) => {
+                        self.input(Input::Made(job, usage));
+                        self.store(job, png, move |blob| Outcome::Mask { blob, size, inside, score });
                     }
                     Err(failure) => self.input(Input::Finished(job, outcome_of(failure), usage)),
                 }

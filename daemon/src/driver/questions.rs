@@ -1,17 +1,13 @@
 //! Answers to what sessions ask, from the scheduler for jobs that live and from the journal for those that have ended.
 
-use std::fs::File;
-use std::sync::Arc;
-
 use gpusched_core::{Input, JobRecord};
 use gpusched_shared::{
-    AttemptView, BlobRef, EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, Outcome,
+    EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView,
     PartitionView, QualityView, QueueView, Reason, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
 use super::Driver;
-use crate::blobs::Blobs;
 use crate::journal::Query;
 use crate::server::{Ask, Peer, Reply};
 use crate::telemetry::message::{Message, say};
@@ -38,23 +34,16 @@ impl Driver {
                 None => self.ask_ended(peer, job, move |found| drop(reply.send(found))),
             },
             Ask::List { peer, ended, before, limit, reply } => self.list(peer, ended, before, limit, reply),
-            Ask::Fetch { peer, job, round, reply } => match self.live(peer, job) {
-                // Opening a file of our own directory is no wait to speak of.
-                Some(found) => drop(reply.send(found.and_then(|view| open(&self.blobs, &view, round)))),
-                None => {
-                    let blobs = Arc::clone(&self.blobs);
-                    self.ask_ended(peer, job, move |found| {
-                        drop(reply.send(found.and_then(|view| open(&blobs, &view, round))));
-                    });
-                }
-            },
+            Ask::Fetch { peer, job, round, reply } => self.fetch(peer, job, round, reply),
             Ask::Status(peer, reply) => drop(reply.send(Ok(self.status(peer)))),
             Ask::Explain(peer, job, reply) => match self.live(peer, job) {
                 Some(Ok(_)) => drop(reply.send(self.explain(peer, job))),
                 Some(Err(rejection)) => drop(reply.send(Err(rejection))),
                 None => self.refuse_ended(peer, job, reply),
             },
-            Ask::History(peer, job, reply) => self.history(peer, job, reply),
+            // The journal may not have heard of the last attempt's end yet.
+            Ask::History(peer, job, reply) => self.from_record(peer, job, Query::History, reply),
+            Ask::Stages(peer, job, reply) => self.from_record(peer, job, Query::Stages, reply),
             Ask::Quality { since_unix_ms, window, points, reply } => self.quality(since_unix_ms, window, points, reply),
             Ask::Timeline { peer, track, between_unix_ms, before, limit, reply } => {
                 self.timeline(peer, track, between_unix_ms, before, limit, reply);
@@ -99,7 +88,7 @@ impl Driver {
     }
 
     /// A live job, or the refusal to show it; `None` if it is not live.
-    fn live(&self, peer: Peer, job: JobId) -> Option<Result<JobView, Rejection>> {
+    pub(super) fn live(&self, peer: Peer, job: JobId) -> Option<Result<JobView, Rejection>> {
         if self.scheduler.is_stage(job) {
             return Some(Err(Rejection::NoSuchJob { job }));
         }
@@ -108,7 +97,7 @@ impl Driver {
     }
 
     /// Asks the journal for an ended job of `peer`'s and hands it on.
-    fn ask_ended(&self, peer: Peer, job: JobId, then: impl FnOnce(Result<JobView, Rejection>) + Send + 'static) {
+    pub(super) fn ask_ended(&self, peer: Peer, job: JobId, then: impl FnOnce(Result<JobView, Rejection>) + Send + 'static) {
         let (reply, answer) = oneshot::channel();
         self.journal.ask(Query::Show(job, reply));
         tokio::spawn(async move {
@@ -126,23 +115,29 @@ impl Driver {
         self.ask_ended(peer, job, move |found| drop(reply.send(found.and_then(|view| Err(ended(&view))))));
     }
 
-    /// The attempts at a job, live or ended. The journal may not have heard of the last one's end yet.
-    fn history(&self, peer: Peer, job: JobId, reply: Reply<Vec<AttemptView>>) {
+    /// What the journal knows of a job of `peer`'s, live or ended.
+    fn from_record<T: Send + 'static>(
+        &self,
+        peer: Peer,
+        job: JobId,
+        query: fn(JobId, oneshot::Sender<T>) -> Query,
+        reply: Reply<T>,
+    ) {
         let (ask, answer) = oneshot::channel();
         match self.live(peer, job) {
             Some(Err(rejection)) => drop(reply.send(Err(rejection))),
             Some(Ok(_)) => {
-                self.journal.ask(Query::History(job, ask));
+                self.journal.ask(query(job, ask));
                 tokio::spawn(async move {
-                    if let Ok(attempts) = answer.await {
-                        let _ = reply.send(Ok(attempts));
+                    if let Ok(known) = answer.await {
+                        let _ = reply.send(Ok(known));
                     }
                 });
             }
             None => {
                 let (shown, view) = oneshot::channel();
                 self.journal.ask(Query::Show(job, shown));
-                self.journal.ask(Query::History(job, ask));
+                self.journal.ask(query(job, ask));
                 tokio::spawn(async move {
                     let found = match view.await {
                         Ok(Some(view)) if peer.may_touch(view.uid) => answer.await.map(Ok),
@@ -165,6 +160,7 @@ impl Driver {
                     JobState::Running { lane, activity, parked } => Update::Running { lane, activity, parked },
                     JobState::BackingOff { retry, within_ms } => Update::BackingOff { retry, within_ms },
                     JobState::Reflecting { round, of, phase } => Update::Reflecting { round, of, phase },
+                    JobState::Editing { step, phase } => Update::Editing { step, phase },
                     JobState::Done(_) => Update::Done(view),
                 };
                 let news = self.watchers.entry(job).or_insert_with(|| watch::Sender::new(update)).subscribe();
@@ -311,90 +307,8 @@ fn ended(view: &JobView) -> Rejection {
         JobState::Queued { .. }
         | JobState::BackingOff { .. }
         | JobState::Running { .. }
-        | JobState::Reflecting { .. } => "running",
+        | JobState::Reflecting { .. }
+        | JobState::Editing { .. } => "running",
     };
     Rejection::HasEnded { job: view.id, state: state.to_owned() }
-}
-
-/// The picture of a round of a job, or the one that the job ended with.
-fn open(blobs: &Blobs, view: &JobView, round: Option<u8>) -> Result<(BlobRef, File), Rejection> {
-    let job = view.id;
-    let blob = match round {
-        Some(round) => picture_of(view, round),
-        None => picture(view),
-    };
-    let blob = blob.map_err(|state| Rejection::NothingToFetch { job, state })?;
-    let file = blobs.get(blob.hash);
-    file.map(|file| (blob, file)).map_err(|e| Rejection::Internal { reason: format!("picture of job {job}: {e}") })
-}
-
-/// The picture that a job ended with, or what it is instead.
-fn picture(view: &JobView) -> Result<BlobRef, String> {
-    let state = match &view.state {
-        JobState::Done(Outcome::Image { blob, .. }) => return Ok(*blob),
-        JobState::Done(Outcome::Answers(_)) => "an answer, see `gpuctl show`",
-        JobState::Done(outcome) => outcome.word(),
-        JobState::Running { .. } | JobState::Reflecting { .. } => "still running",
-        JobState::Queued { .. } | JobState::BackingOff { .. } => "still queued",
-    };
-    Err(state.to_owned())
-}
-
-/// The picture of a round of a job, or what the job is instead.
-fn picture_of(view: &JobView, round: u8) -> Result<BlobRef, String> {
-    let Some(reflection) = &view.reflection else {
-        return Err(format!("a job without rounds, so there is no round {round}; leave the round out"));
-    };
-    if let Some(image) = reflection.image(round) {
-        return Ok(image.blob);
-    }
-    let has_ended = matches!(view.state, JobState::Done(_));
-    Err(if reflection.rounds.iter().any(|other| other.number == round) {
-        if has_ended { format!("a job whose round {round} made none") } else { format!("still in round {round}") }
-    } else {
-        let so_far = if has_ended { "" } else { " so far" };
-        format!("a job of {} rounds{so_far}, so there is no round {round}", reflection.rounds.len())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use gpusched_shared::BlobHash;
-
-    use super::*;
-
-    /// A job in a state, with two rounds of which the first has a picture.
-    fn view(state: &str) -> JobView {
-        let hash = BlobHash([1; 32]);
-        let round = r#""prompt":"x","seed":1,"steps":4,"guidance":null,"checks":[],"verdict":null,"score":0,"image_us":1,"check_us":0"#;
-        let text = format!(
-            r#"{{"id":3,"uid":7,"class":"heavy","spec":{{"task":{{"txt2img":{{"prompt":"x"}}}}}},"attached":false,"state":{state},
-            "attempts":0,"submitted_unix_ms":9,"wait_us":0,"run_us":0,"retries":0,"backoff_us":0,
-            "usage":{{"parked_us":0,"yields":0,"longest_gap_us":0,"peak_bytes":0}},
-            "reflection":{{"best":null,"verdict":null,"end":null,"rounds":[
-                {{"number":1,{round},"image":{{"blob":{{"hash":"{hash}","bytes":8}},"size":{{"width":8,"height":8}},"truncated_tokens":0}}}},
-                {{"number":2,{round},"image":null}}]}}}}"#
-        );
-        serde_json::from_str(&text).expect("a view")
-    }
-
-    #[test]
-    fn a_round_s_picture_is_there_whatever_becomes_of_the_job() {
-        let live = view(r#"{"reflecting":{"round":2,"of":3,"phase":"waiting"}}"#);
-        let ended = view(r#"{"done":"cancelled"}"#);
-        for view in [&live, &ended] {
-            assert_eq!(picture_of(view, 1).map(|blob| blob.hash), Ok(BlobHash([1; 32])));
-        }
-        let why = |view: &JobView, round| {
-            let state = picture_of(view, round).expect_err("none");
-            Rejection::NothingToFetch { job: view.id, state }.to_string()
-        };
-        assert_eq!(why(&live, 2), "job 3 has no picture: it is still in round 2");
-        assert_eq!(why(&ended, 2), "job 3 has no picture: it is a job whose round 2 made none");
-        assert_eq!(why(&live, 3), "job 3 has no picture: it is a job of 2 rounds so far, so there is no round 3");
-        assert_eq!(why(&ended, 0), "job 3 has no picture: it is a job of 2 rounds, so there is no round 0");
-        let plain = JobView { reflection: None, ..ended };
-        assert!(why(&plain, 1).ends_with("a job without rounds, so there is no round 1; leave the round out"));
-        assert_eq!([picture(&live), picture(&plain)], [Err("still running".to_owned()), Err("cancelled".to_owned())]);
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::Input;
-use gpusched_shared::{JobId, Outcome, RoundImage, Size, Usage};
+use gpusched_shared::{BlobRef, JobId, Outcome, RoundImage, Size, Usage};
 use tokio::sync::mpsc;
 
 use super::{Driver, DriverError};
@@ -26,11 +26,12 @@ pub(super) enum Stored {
 }
 
 impl Driver {
-    pub(super) fn store(&self, job: JobId, png: Vec<u8>, size: Size, truncated_tokens: u32) {
+    /// Keeps the file that a job made, of which `outcome` tells.
+    pub(super) fn store(&self, job: JobId, png: Vec<u8>, outcome: impl FnOnce(BlobRef) -> Outcome + Send + 'static) {
         let (blobs, stored) = (Arc::clone(&self.blobs), self.stored.0.clone());
         tokio::spawn(async move {
             let said = match put(job, &blobs, Arc::new(png), &stored).await {
-                Some(Ok((blob, hold))) => Stored::Kept(job, Outcome::Image { blob, size, truncated_tokens }, hold),
+                Some(Ok((blob, hold))) => Stored::Kept(job, outcome(blob), hold),
                 Some(Err(why)) => Stored::Failed(why),
                 None => return,
             };
@@ -87,7 +88,7 @@ async fn put(
     blobs: &Arc<Blobs>,
     png: Arc<Vec<u8>>,
     stored: &mpsc::Sender<Stored>,
-) -> Option<Result<(gpusched_shared::BlobRef, Hold), String>> {
+) -> Option<Result<(BlobRef, Hold), String>> {
     let mut told = false;
     loop {
         let (blobs, bytes) = (Arc::clone(blobs), Arc::clone(&png));

@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 
 use gpusched_core::{EndedPart, JobRecord, Measurement, Ticket};
 use gpusched_shared::{
-    AttemptEnd, AttemptView, BlobHash, Cursor, JobId, JobView, MemorySample, Outcome, Parked, QualityView, Reflection,
+    AttemptEnd, AttemptView, BlobHash, Cursor, JobId, JobView, MemorySample, Outcome, Parked, QualityView, Reflection, StageView,
     Rejection, StorageView, TimelinePage, Track, Uid, Usage,
 };
 use prometheus_client::metrics::histogram::Histogram;
@@ -217,6 +217,8 @@ pub enum Query {
     },
     /// What became of each attempt at a job, oldest first; of many, the last 1000.
     History(JobId, oneshot::Sender<Vec<AttemptView>>),
+    /// The stages of a job, oldest first.
+    Stages(JobId, oneshot::Sender<Vec<StageView>>),
     /// How well pictures show what was asked for.
     Quality {
         /// Only jobs that ended at or after this.

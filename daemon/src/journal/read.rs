@@ -1,6 +1,6 @@
 //! Questions about jobs, answered from the tables.
 
-use gpusched_shared::{AttemptView, JobId, JobView, Uid};
+use gpusched_shared::{AttemptView, JobId, JobView, StageView, Uid};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::row::{self, JobRow, RowError, integer, key};
@@ -75,6 +75,14 @@ pub(super) fn list(
         }
     }
     Ok(views)
+}
+
+/// The stages of a job that takes several, oldest first; none of one that does not.
+pub(super) fn stages(connection: &Connection, job: JobId) -> Result<Vec<StageView>, ReadError> {
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE parent = ?1 ORDER BY id");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map([key(job)], job_row)?;
+    rows.map(|row| Ok(row::stage(&row?)?)).collect()
 }
 
 /// What became of each attempt at a job, or at the stages of one that takes several, oldest first.

@@ -2,7 +2,7 @@
 
 use gpusched_core::{EndedPart, JobRecord, Part, Role};
 use gpusched_shared::{
-    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, JobState, JobView, Outcome, Parked, Reflection, Usage,
+    AttemptEnd, BlobHash, BlobRef, JobId, JobSpec, JobState, JobView, Outcome, Parked, Reflection, StageView, Usage,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,28 @@ pub fn view(row: &JobRow) -> Result<JobView, RowError> {
     })
 }
 
+/// What its owner may see of a stage, whether or not it has ended.
+///
+/// # Errors
+/// [`RowError`] for the first thing wrong.
+pub fn stage(row: &JobRow) -> Result<StageView, RowError> {
+    let record = record(row)?;
+    let part = there(row, "part", record.part)?;
+    let outcome = outcome(row)?;
+    let ended = outcome.is_some();
+    Ok(StageView {
+        id: record.id,
+        role: part.role.told(),
+        round: part.round,
+        class: record.class,
+        spec: record.spec,
+        wait_us: row.wait_us.map_or(Ok(0), |us| number(row.id, "wait_us", us))?,
+        run_us: row.run_us.map_or(Ok(0), |us| number(row.id, "run_us", us))?,
+        usage: if ended { usage(row)? } else { Usage::default() },
+        outcome,
+    })
+}
+
 /// What the program of the job whose stage a job is is told of it, once it has ended.
 ///
 /// # Errors
@@ -181,6 +203,9 @@ pub(super) fn part_name(part: Part) -> String {
         Role::Image => format!("{}/image", part.round),
         Role::Check(index) => format!("{}/check/{index}", part.round),
         Role::Glance(index) => format!("{}/glance/{index}", part.round),
+        Role::Detect => format!("{}/detect", part.round),
+        Role::Segment => format!("{}/segment", part.round),
+        Role::Inpaint => format!("{}/inpaint", part.round),
     }
 }
 

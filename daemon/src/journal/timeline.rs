@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use gpusched_core::{Part, Role};
+use gpusched_core::Part;
 use gpusched_shared::{About, Cursor, JobId, LaneSpan, MemoryEvent, MemorySample, StageRole, TimelinePage, Track, Uid};
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -171,7 +171,7 @@ fn about(row: &Row<'_>, job: i64, attempt: u32) -> Result<About, ReadError> {
     let record: String = row.get(9)?;
     let row::Brief { spec, part } = row::brief(job, &record)?;
     let (of, round, role) = match part {
-        Some(Part { of, round, role }) => (of, round, role_of(role)),
+        Some(Part { of, round, role }) => (of, round, role.told()),
         None => (JobId(job.unsigned_abs()), 0, StageRole::Whole),
     };
     Ok(About {
@@ -183,14 +183,6 @@ fn about(row: &Row<'_>, job: i64, attempt: u32) -> Result<About, ReadError> {
         model: spec.model.unwrap_or_default(),
         peak_bytes: number(row, 7)?,
     })
-}
-
-fn role_of(role: Role) -> StageRole {
-    match role {
-        Role::Image => StageRole::Image,
-        Role::Check(_) => StageRole::Check,
-        Role::Glance(_) => StageRole::Glance,
-    }
 }
 
 fn memory(

@@ -229,6 +229,7 @@ impl Worker {
             Query::List { uid, before, limit, reply } => {
                 read::list(connection, uid, before, limit).map(|views| drop(reply.send(views)))
             }
+            Query::Stages(job, reply) => read::stages(connection, job).map(|stages| drop(reply.send(stages))),
             Query::History(job, reply) => read::history(connection, job).map(|attempts| drop(reply.send(attempts))),
             Query::Quality { since_unix_ms, window, points, reply } => {
                 let view = quality::view(connection, since_unix_ms, window, points);

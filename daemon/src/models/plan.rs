@@ -7,7 +7,7 @@ use gpusched_core::policy::admission::Demand;
 use gpusched_core::{Catalog, ModelId, Picture};
 use gpusched_engine::survey::{Quant, Quantised, Source, Survey};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
-use gpusched_shared::{BlobHash, BlobRef, Declared, ImageSpec, JobSpec, Rejection, Size, Task, TaskKind, VqaSpec};
+use gpusched_shared::{BlobHash, BlobRef, Declared, ImageSpec, JobSpec, Rejection, Size, Task, VqaSpec};
 use serde_json::{Value, json};
 
 /// Types of quantisation that are advised.
@@ -191,8 +191,8 @@ impl Plan {
 
 /// What admission asks for a job of the catalog's only model, and the size of the picture that it makes or looks at.
 fn demand(catalog: &Catalog, size: Option<Size>) -> Result<(Size, Demand), Rejection> {
-    let answers = catalog.models().iter().any(|model| model.tasks.contains(&TaskKind::Vqa));
-    let (spec, pictures, size) = if answers {
+    let looks = catalog.models().iter().any(|model| model.default_size.width == 0);
+    let (spec, pictures, size) = if looks {
         let size = size.unwrap_or(LOOKED_AT);
         if pixels(size) > MAX_IMAGE_PIXELS {
             let reason = format!("{size} has more than the {MAX_IMAGE_PIXELS} pixels that a picture may have");
@@ -205,10 +205,7 @@ fn demand(catalog: &Catalog, size: Option<Size>) -> Result<(Size, Demand), Rejec
         let spec = JobSpec::new(Task::Txt2Img(ImageSpec { size, ..ImageSpec::new("a picture") }));
         spec.validate(0)?;
         let spec = catalog.resolve(spec, 0)?;
-        let size = match &spec.task {
-            Task::Txt2Img(image) | Task::Img2Img(image) => image.size,
-            Task::Vqa(_) => None,
-        };
+        let size = spec.task.size();
         (spec, Vec::new(), size.unwrap_or(LOOKED_AT))
     };
     let shape = Shape::of(ModelId(0), &spec, &pictures);

@@ -2,6 +2,7 @@
 
 mod complaints;
 mod listener;
+mod older;
 mod outbox;
 mod peer;
 mod pictures;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
+    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView, StageView,
     Size, StatusView, TimelineView, Track, Uid, Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -85,6 +86,8 @@ pub enum Ask {
     Explain(Peer, JobId, Reply<Explanation>),
     /// Asks what became of each attempt at a job.
     History(Peer, JobId, Reply<Vec<AttemptView>>),
+    /// Asks for the stages of a job, in the order in which they were made.
+    Stages(Peer, JobId, Reply<Vec<StageView>>),
     /// Asks how well pictures show what was asked for, over everyone's jobs.
     Quality {
         /// Only jobs that ended at or after this.

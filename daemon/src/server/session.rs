@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpusched_core::{Picture, SessionId};
+use gpusched_shared::codec::{Bounded, Encode};
+use gpusched_shared::edit::STAGES_SINCE;
 use gpusched_shared::frame::{MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, split};
 use gpusched_shared::spec::{PRIORITY, check_key, within};
 use gpusched_shared::timeline::{MAX_PAGE, TIMELINE_SINCE};
 use gpusched_shared::{
-    JobId, JobView, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
+    JobId, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -26,7 +28,7 @@ use super::complaints::complain;
 use super::outbox::{End, Outbox, outbox, write};
 use super::peer::Peer;
 use super::pictures::Taken;
-use super::{Ask, Context, Reply, pictures};
+use super::{Ask, Context, Reply, older, pictures};
 
 /// Submissions with pictures that are taken at a time: further frames are not read meanwhile, so that their descriptors stay
 /// with the kernel.
@@ -237,7 +239,7 @@ impl Client {
                 loop {
                     let update = news.borrow_and_update().clone();
                     if let Update::Done(view) = update {
-                        self.out.say(id, Response::Job(view)).await;
+                        self.say(id, Response::Job(view)).await;
                         return Ok(());
                     }
                     changed(&mut news).await?;
@@ -258,6 +260,12 @@ impl Client {
             Request::Status => self.long(id, |reply| Ask::Status(peer, reply), Response::Status).await,
             Request::Explain(job) => self.long(id, |reply| Ask::Explain(peer, job, reply), Response::Explanation).await,
             Request::History(job) => self.long(id, |reply| Ask::History(peer, job, reply), Response::History).await,
+            Request::Stages(_) if self.version < STAGES_SINCE => {
+                Err(unknown("Stages", STAGES_SINCE, self.version).into())
+            }
+            Request::Stages(job) => {
+                self.long(id, |reply| Ask::Stages(peer, job, reply), |stages| Response::Stages(fitting(stages))).await
+            }
             Request::Queue => {
                 let first = |mut queue: Vec<_>| {
                     queue.truncate(QUEUE_PAGE);
@@ -281,8 +289,7 @@ impl Client {
                 self.long(id, quality, Response::Quality).await
             }
             Request::Timeline { .. } if self.version < TIMELINE_SINCE => {
-                let reason = format!("Timeline is of version {TIMELINE_SINCE}, and version {} is spoken", self.version);
-                Err(Rejection::Malformed { reason }.into())
+                Err(unknown("Timeline", TIMELINE_SINCE, self.version).into())
             }
             Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit } => {
                 let (between_unix_ms, limit) = ((since_unix_ms, until_unix_ms), limit.min(MAX_PAGE));
@@ -317,7 +324,7 @@ impl Client {
         response: impl FnOnce(T) -> Response,
     ) -> Result<(), Unanswered> {
         let answer = self.ask(question).await?;
-        self.out.say(id, response(answer)).await;
+        self.say(id, response(answer)).await;
         Ok(())
     }
 
@@ -330,8 +337,16 @@ impl Client {
     ) -> Result<(), Unanswered> {
         let room = self.out.room().await?;
         let answer = self.ask(question).await?;
-        self.out.say_long(id, response(answer), None, room).await;
+        self.out.say_long(id, older::fit(response(answer), self.version), None, room).await;
         Ok(())
+    }
+
+    /// Says what is short; whether it was what it is, and no refusal in its place.
+    async fn say(&self, id: RequestId, response: Response) -> bool {
+        let said = older::fit(response, self.version);
+        let is_it = !matches!(said, Response::Rejected(_));
+        self.out.say(id, said).await;
+        is_it
     }
 
     async fn watch(&self, id: RequestId, job: JobId) -> Result<(), Unanswered> {
@@ -339,8 +354,7 @@ impl Client {
         loop {
             let update = news.borrow_and_update().clone();
             let last = matches!(update, Update::Done(_));
-            self.out.say(id, Response::Update(update)).await;
-            if last {
+            if !self.say(id, Response::Update(update)).await || last {
                 return Ok(());
             }
             changed(&mut news).await?;
@@ -377,16 +391,21 @@ impl From<Rejection> for Unanswered {
     }
 }
 
-/// As many of the jobs, from the first, as fit into one frame; the client asks for the rest with `before`.
-fn fitting(mut jobs: Vec<JobView>) -> Vec<JobView> {
+/// That a request is of a later version than is spoken.
+fn unknown(request: &str, since: u16, version: u16) -> Rejection {
+    Rejection::Malformed { reason: format!("{request} is of version {since}, and version {version} is spoken") }
+}
+
+/// As many of the entries, from the first, as fit into one frame; of jobs the client asks for the rest with `before`.
+fn fitting<T: Encode<Bounded, Src = T>>(mut entries: Vec<T>) -> Vec<T> {
     let mut room = MAX_RESPONSE - 64;
-    let fitting = jobs.iter().map_while(|job| {
-        room = room.checked_sub(codec::encode(job).ok()?.len())?;
+    let fitting = entries.iter().map_while(|entry| {
+        room = room.checked_sub(codec::encode(entry).ok()?.len())?;
         Some(())
     });
     let count = fitting.count();
-    jobs.truncate(count);
-    jobs
+    entries.truncate(count);
+    entries
 }
 
 /// Waits for more news of a job.

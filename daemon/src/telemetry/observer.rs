@@ -280,7 +280,7 @@ impl Observer {
         let Some(end) = &story.end else { return };
         match story.part.map(|part| part.role) {
             None => story.tell_end(end.message, end),
-            Some(Role::Image) => {
+            Some(Role::Image | Role::Detect | Role::Segment | Role::Inpaint) => {
                 story.tell_end(Message::JobStageEnded, end);
                 self.ended.push(story);
             }

@@ -71,6 +71,7 @@ impl Story {
             Role::Image => format!("image {}", part.round),
             Role::Check(index) => format!("check {}.{}", part.round, index + 1),
             Role::Glance(index) => format!("glance {}.{}", part.round, index + 1),
+            Role::Detect | Role::Segment | Role::Inpaint => part.role.told().word().to_owned(),
         })
     }
 
@@ -82,6 +83,9 @@ impl Story {
             Some((round, Role::Image)) => format!("picture {round} of job {job}"),
             Some((round, Role::Check(index))) => format!("check {} of picture {round} of job {job}", index + 1),
             Some((round, Role::Glance(index))) => format!("early check {} of picture {round} of job {job}", index + 1),
+            Some((_, role @ (Role::Detect | Role::Segment | Role::Inpaint))) => {
+                format!("stage {} of job {job}", role.told().word())
+            }
         }
     }
 
@@ -127,7 +131,12 @@ impl Story {
 /// The kind of message that an outcome is told with, its word, and what else there is to say of it.
 pub(super) fn ending(outcome: &Outcome) -> (Message, &'static str, String) {
     let (message, why) = match outcome {
-        Outcome::Image { .. } | Outcome::Answers(_) => (Message::JobDone, String::new()),
+        Outcome::Image { .. }
+        | Outcome::Answers(_)
+        | Outcome::Found(_)
+        | Outcome::Mask { .. }
+        | Outcome::Text { .. }
+        | Outcome::Score(_) => (Message::JobDone, String::new()),
         Outcome::Cancelled => (Message::JobCancelled, String::new()),
         Outcome::Expired { limit } => (Message::JobExpired, format!(": its {limit} was over")),
         Outcome::Failed { kind, message } => match kind {

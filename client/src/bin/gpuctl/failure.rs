@@ -33,9 +33,14 @@ impl From<Exit> for ExitCode {
 impl From<&Outcome> for Exit {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Image { .. } | Outcome::Answers(_) => Self::Done,
             Outcome::Failed { .. } => Self::JobFailed,
             Outcome::Cancelled | Outcome::Expired { .. } => Self::JobEnded,
+            Outcome::Image { .. }
+            | Outcome::Answers(_)
+            | Outcome::Found(_)
+            | Outcome::Mask { .. }
+            | Outcome::Text { .. }
+            | Outcome::Score(_) => Self::Done,
         }
     }
 }

@@ -5,7 +5,7 @@ use gpusched_client::{FailureKind, Job, JobState, JobView, Outcome, Update, Verd
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::render::progress::Progress;
-use crate::render::{clean, job, reflection, table};
+use crate::render::{clean, clean_lines, job, reflection, table};
 
 /// Shows a job's progress until it has ended; how it then is.
 pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobView, Failure> {
@@ -16,7 +16,9 @@ pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobV
                 update @ (Update::Queued { .. }
                 | Update::Running { .. }
                 | Update::BackingOff { .. }
-                | Update::Reflecting { .. }),
+                | Update::Reflecting { .. }
+                | Update::Editing { .. }
+                | Update::Writing { .. }),
             ) => progress.show(job.id(), &update)?,
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }
@@ -60,6 +62,22 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
                 output.text(&table(&["ANSWER", "SCORE"], rows))?;
             }
         },
+        Outcome::Found(found) => match found.as_slice() {
+            [] => output.note(&format!("job {id} found nothing of the kind; --threshold asks it to be less sure")),
+            found => output.text(&job::found(found))?,
+        },
+        Outcome::Mask { inside: 0, .. } => output.note(&format!("job {id} found nothing there that stands out")),
+        Outcome::Mask { .. } => {}
+        Outcome::Text { text, complete, truncated_tokens, tokens } => {
+            output.text(&clean_lines(text))?;
+            if *truncated_tokens > 0 {
+                output.note(&format!("the model reads {truncated_tokens} tokens less; the end of the prompt was ignored"));
+            }
+            if !complete {
+                output.note(&format!("cut short after {tokens} tokens; --max-tokens allows more"));
+            }
+        }
+        Outcome::Score(score) => output.text(&format!("{score:.4}"))?,
         Outcome::Failed { kind, message } => {
             let remedy = match kind {
                 FailureKind::Input => "change the request",

@@ -152,7 +152,8 @@ fn fate(job: JobId, ended: Option<&JobView>) -> String {
             JobState::Queued { .. }
             | JobState::BackingOff { .. }
             | JobState::Running { .. }
-            | JobState::Reflecting { .. },
+            | JobState::Reflecting { .. }
+            | JobState::Editing { .. },
         )
         | None => format!("job {job} is being cancelled"),
     }

@@ -119,7 +119,7 @@ impl Job {
             usage: Usage { parked_us, ..self.usage },
             retries: record.retries,
             backoff_us: self.clock.backoff_us(now),
-            reflection: self.program.as_ref().map(|program| program.reflection()),
+            reflection: self.program.as_ref().and_then(|program| program.reflection()),
         }
     }
 

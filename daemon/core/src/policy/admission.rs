@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn every_answer_has_its_numbers() {
         let room = Room { cap_bytes: 100, free_bytes: 30, leaving_bytes: 10, pinned_bytes: 20 };
-        let idle = || vec![Idle { model: ModelId(7), bytes: 15, used: Time(0) }];
+        let idle = || vec![Idle { model: ModelId(7), bytes: 15, used: Time(0), wanted: false }];
         let ask = |weights_bytes, run_bytes| admit(Demand { weights_bytes, run_bytes }, room, idle());
         assert_eq!(ask(20, 10), Admission::Admit);
         assert_eq!(ask(0, 31), Admission::Defer, "what is leaving is enough");

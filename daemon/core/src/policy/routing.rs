@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gpusched_shared::{JobSpec, RuleView, Task, TaskKind, Uid};
+use gpusched_shared::{JobSpec, RuleView, TaskKind, Uid};
 
 /// A rule. What is `None` matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,12 +57,8 @@ impl Route {
 
     /// The first condition that a job does not meet.
     fn failing(&self, spec: &JobSpec, uid: Uid) -> Option<String> {
-        let (pixels, steps) = match &spec.task {
-            Task::Txt2Img(image) | Task::Img2Img(image) => {
-                (image.size.map(|size| u64::from(size.width) * u64::from(size.height)), image.steps)
-            }
-            Task::Vqa(_) => (None, None),
-        };
+        let pixels = spec.task.size().map(|size| u64::from(size.width) * u64::from(size.height));
+        let steps = spec.task.image().and_then(|image| image.steps);
         // A job without pixels or steps meets no condition on them.
         let within = |what: &str, value: Option<u64>, least: Option<u64>, most: Option<u64>| {
             let fails = match value {
@@ -106,7 +102,7 @@ impl fmt::Display for Route {
 
 #[cfg(test)]
 mod tests {
-    use gpusched_shared::{ImageSpec, Size, VqaSpec};
+    use gpusched_shared::{ImageSpec, Size, Task, VqaSpec};
 
     use super::*;
 

@@ -76,7 +76,7 @@ const COUNTS: &[(&str, u8)] = &[
     ("eight", 8),
     ("nine", 9),
 ];
-const COLORS: &[&str] = &[
+pub(super) const COLORS: &[&str] = &[
     "red", "green", "blue", "yellow", "teal", "gray", "grey", "black", "white", "brown", "purple", "orange", "pink",
     "cyan", "magenta", "gold", "silver",
 ];

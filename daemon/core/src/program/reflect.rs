@@ -15,7 +15,8 @@ use gpusched_shared::{
 
 use super::adjust::adjust;
 use super::round::{State, is_hopeless, judge};
-use super::{EndedPart, Part, Role};
+use super::{EndedPart, Next, Part, Role, Sees, Stage};
+use crate::effect::Picture;
 
 /// Rounds of a job that does not say how many.
 pub const DEFAULT_ROUNDS: u8 = 4;
@@ -31,28 +32,6 @@ pub struct Reflecting {
     /// With nothing left open.
     spec: JobSpec,
     rounds: Vec<State>,
-}
-
-/// What a program wants.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Next {
-    /// These stages, but for those that are under way.
-    Stages(Vec<Stage>),
-    /// To end.
-    Conclude(Outcome, Reflection),
-}
-
-/// A stage that a program wants.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
-    /// Its round, from 1.
-    pub round: u8,
-    /// What it does in it.
-    pub role: Role,
-    /// What it is asked to do.
-    pub spec: JobSpec,
-    /// The picture that it looks at; `None`: those that came with the job.
-    pub image: Option<RoundImage>,
 }
 
 impl Reflecting {
@@ -100,40 +79,31 @@ impl Reflecting {
             Some(judge(check, &ended.outcome, confidence.unwrap_or(DEFAULT_CONFIDENCE)))
         };
         let judged = match ended.part.role {
-            Role::Image => None,
             Role::Check(index) | Role::Glance(index) => judged(index),
+            Role::Image | Role::Detect | Role::Segment | Role::Inpaint => None,
         };
         let Some(round) = self.round_mut(ended.part.round) else { return };
         let made = match ended.part.role {
             Role::Image => {
                 round.image_us += ended.lane_us();
-                round.image = Some(match &ended.outcome {
-                    Outcome::Image { blob, size, truncated_tokens } => {
-                        Ok(RoundImage { blob: *blob, size: *size, truncated_tokens: *truncated_tokens })
-                    }
-                    Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => {
-                        Err(ended.outcome.clone())
-                    }
-                });
+                round.image = Some(ended.outcome.image().ok_or_else(|| ended.outcome.clone()));
                 return;
             }
             Role::Check(index) => round.checks.get_mut(usize::from(index)),
             Role::Glance(index) => round.glances.get_mut(usize::from(index)),
+            // It has no such stages.
+            Role::Detect | Role::Segment | Role::Inpaint => None,
         };
         let Some(made) = made else { return };
         round.check_us += ended.lane_us();
-        match (&ended.outcome, ended.part.role) {
+        let was_ended = matches!(ended.outcome, Outcome::Cancelled | Outcome::Expired { .. });
+        if let Outcome::Failed { kind: FailureKind::Quarantined { .. }, .. } = ended.outcome {
             // Another picture would be asked the same.
-            (Outcome::Failed { kind: FailureKind::Quarantined { .. }, .. }, _) => {
-                round.over = Some(ended.outcome.clone());
-            }
+            round.over = Some(ended.outcome.clone());
+        } else if was_ended && matches!(ended.part.role, Role::Check(_)) {
             // Checks are told to end with their job only, glances also when they are of no use any more.
-            (Outcome::Cancelled | Outcome::Expired { .. }, Role::Check(_)) => {
-                round.over.get_or_insert_with(|| ended.outcome.clone());
-                return;
-            }
-            (Outcome::Cancelled | Outcome::Expired { .. }, _)
-            | (Outcome::Answers(_) | Outcome::Image { .. } | Outcome::Failed { .. }, _) => {}
+            round.over.get_or_insert_with(|| ended.outcome.clone());
+            return;
         }
         *made = judged;
     }
@@ -187,6 +157,7 @@ impl Reflecting {
             Role::Image => !round.is_hopeless(),
             Role::Glance(_) => round.image.is_none() && !round.is_hopeless(),
             Role::Check(_) => true,
+            Role::Detect | Role::Segment | Role::Inpaint => false,
         }
     }
 
@@ -196,7 +167,7 @@ impl Reflecting {
         let strict = self.spec.reflect.as_ref().is_some_and(|reflect| reflect.strict);
         match self.best().filter(|(_, round)| !cancelled && (!strict || round.verdict() == Some(Verdict::Pass))) {
             Some(_) => self.conclude(end),
-            None => Next::Conclude(outcome.clone(), Reflection { end: Some(end), ..self.view() }),
+            None => Next::Conclude(outcome.clone(), Some(Reflection { end: Some(end), ..self.view() })),
         }
     }
 
@@ -215,7 +186,7 @@ impl Reflecting {
     pub fn checked(&self, number: u8, role: Role) -> Option<&Checked> {
         let round = self.rounds.get(usize::from(number).checked_sub(1)?)?;
         match role {
-            Role::Image => None,
+            Role::Image | Role::Detect | Role::Segment | Role::Inpaint => None,
             Role::Check(index) => round.checks.get(usize::from(index))?.as_ref(),
             Role::Glance(index) => round.glances.get(usize::from(index))?.as_ref(),
         }
@@ -227,9 +198,10 @@ impl Reflecting {
         Some((round.verdict()?, round.score()))
     }
 
-    /// What the judge is asked first, whichever picture it is about.
-    pub fn first_check(&self) -> Option<JobSpec> {
-        self.checks().first().map(|check| self.question(check))
+    /// What the judge is asked first, whichever picture it is about, and a picture like it.
+    pub fn foreseen(&self) -> Option<(JobSpec, Vec<Picture>)> {
+        let picture = self.spec.task.size().map(Picture::to_come);
+        self.checks().first().map(|check| (self.question(check), picture.into_iter().collect()))
     }
 
     /// How far its round is, if its picture is made.
@@ -280,19 +252,17 @@ impl Reflecting {
 
     fn image_stage(&self, number: u8) -> Next {
         let Some(image) = self.image_spec(number) else { return Next::Stages(Vec::new()) };
-        let task = match self.spec.task {
-            Task::Img2Img(_) => Task::Img2Img(image),
-            Task::Txt2Img(_) | Task::Vqa(_) => Task::Txt2Img(image),
-        };
+        let has_references = matches!(self.spec.task, Task::Img2Img(_));
+        let task = if has_references { Task::Img2Img(image) } else { Task::Txt2Img(image) };
         let spec = JobSpec { task, deadline_ms: None, queue_timeout_ms: None, reflect: None, ..self.spec.clone() };
-        Next::Stages(vec![Stage { round: number, role: Role::Image, spec, image: None }])
+        Next::Stages(vec![Stage { round: number, role: Role::Image, spec, sees: Sees::Given }])
     }
 
     /// The stages that ask the questions about a picture which have not been answered.
     fn questions(&self, made: &[Option<Checked>], role: fn(u8) -> Role, image: RoundImage) -> Vec<Stage> {
         let stage = |(index, check): (u8, &Check)| {
             let spec = self.question(check);
-            Stage { round: self.number(), role: role(index), spec, image: Some(image) }
+            Stage { round: self.number(), role: role(index), spec, sees: Sees::Only(image) }
         };
         let missing = (0u8..).zip(self.checks()).zip(made).filter(|(_, made)| made.is_none());
         missing.map(|(asked, _)| stage(asked)).collect()
@@ -328,7 +298,7 @@ impl Reflecting {
     fn conclude(&self, end: ReflectEnd) -> Next {
         let Some((number, round)) = self.best() else {
             let message = "no picture was made".to_owned();
-            return Next::Conclude(Outcome::Failed { kind: FailureKind::Engine, message }, self.view());
+            return Next::Conclude(Outcome::Failed { kind: FailureKind::Engine, message }, Some(self.view()));
         };
         let reflection = Reflection { verdict: round.verdict(), end: Some(end), ..self.view() };
         let strict = self.spec.reflect.as_ref().is_some_and(|reflect| reflect.strict);
@@ -336,11 +306,11 @@ impl Reflecting {
             Some(Ok(image)) if !strict || round.verdict() == Some(Verdict::Pass) => {
                 let RoundImage { blob, size, truncated_tokens } = *image;
                 let outcome = Outcome::Image { blob, size, truncated_tokens };
-                Next::Conclude(outcome, Reflection { best: Some(number), ..reflection })
+                Next::Conclude(outcome, Some(Reflection { best: Some(number), ..reflection }))
             }
             _ => {
                 let message = failed_message(number, &reflection.rounds, end);
-                Next::Conclude(Outcome::Failed { kind: FailureKind::ChecksFailed, message }, reflection)
+                Next::Conclude(Outcome::Failed { kind: FailureKind::ChecksFailed, message }, Some(reflection))
             }
         }
     }
@@ -348,10 +318,7 @@ impl Reflecting {
 
 /// Why no further round is begun after a stage that ended so.
 fn end_by(outcome: &Outcome) -> ReflectEnd {
-    match outcome {
-        Outcome::Cancelled | Outcome::Expired { .. } => ReflectEnd::Ended,
-        Outcome::Failed { .. } | Outcome::Answers(_) | Outcome::Image { .. } => ReflectEnd::Failed,
-    }
+    if matches!(outcome, Outcome::Cancelled | Outcome::Expired { .. }) { ReflectEnd::Ended } else { ReflectEnd::Failed }
 }
 
 /// Why a strict job failed, for a person.

@@ -93,10 +93,7 @@ fn is_same(answer: &str, expected: &str) -> bool {
 
 /// What an answer says of a check.
 pub(super) fn judge(check: &Check, outcome: &Outcome, confidence: f32) -> Checked {
-    let answers = match outcome {
-        Outcome::Answers(answers) => answers.as_slice(),
-        Outcome::Image { .. } | Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. } => &[],
-    };
+    let answers = if let Outcome::Answers(answers) = outcome { answers.as_slice() } else { &[] };
     let is_expected = |label: &str| is_same(label, &check.answer);
     let share = answers.iter().find(|answer| is_expected(&answer.label)).map_or(0.0, |answer| answer.score);
     let best = answers.first().map(|answer| answer.label.clone());

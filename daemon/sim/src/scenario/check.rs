@@ -89,6 +89,9 @@ impl Scenario {
             if !self.models.iter().any(|model| model.name == kind.model) {
                 return Err(undefined(&format!("kind {name:?}"), "model", &kind.model));
             }
+            if kind.task == TaskKind::Edit {
+                return invalid(format!("kind {name:?} is an edit, which is several jobs; add a kind for each of its stages"));
+            }
             within(&format!("steps of kind {name:?}"), kind.steps, STEPS)?;
             let yields = kind.steps.saturating_mul(kind.yields_per_step);
             within(&format!("steps times yields_per_step of kind {name:?}"), yields, 1..=YIELDS)?;

@@ -1,7 +1,10 @@
 //! A scenario as the scheduler takes it.
 
 use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, PlanError, Quotas, Retry, Route};
-use gpusched_shared::{Declared, ImageSpec, JobSpec, ModelInfo, Size, Task, TaskKind, VqaSpec};
+use gpusched_shared::{
+    AnalyzeSpec, Declared, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ModelInfo, ScoreSpec, SegmentSpec, Size, Task,
+    TaskKind, VqaSpec,
+};
 
 use super::check::mean_s;
 use super::{ArrivalSpec, ClassSpec, Flush, Gate, KindSpec, ModelSpec, ReflectSpec, RouteSpec, Scenario, Seconds};
@@ -50,6 +53,14 @@ impl Scenario {
             TaskKind::Txt2Img => Task::Txt2Img(image()),
             TaskKind::Img2Img => Task::Img2Img(image()),
             TaskKind::Vqa => Task::Vqa(VqaSpec { question: "q".to_owned(), top: 1 }),
+            TaskKind::Detect => Task::Detect(DetectSpec { query: "q".to_owned(), threshold: Some(0.5) }),
+            TaskKind::Segment => Task::Segment(SegmentSpec { area: None, points: Vec::new() }),
+            TaskKind::Inpaint => {
+                Task::Inpaint(InpaintSpec { image: ImageSpec { size: None, ..image() }, grow: Some(0) })
+            }
+            TaskKind::Edit => Task::Edit(EditSpec::new("e")),
+            TaskKind::Analyze => Task::Analyze(AnalyzeSpec { prompt: "p".to_owned(), max_tokens: Some(1) }),
+            TaskKind::Score => Task::Score(ScoreSpec { text: "t".to_owned() }),
         };
         JobSpec {
             model: self.kind(&arrival.kind).map(|kind| kind.model.clone()),

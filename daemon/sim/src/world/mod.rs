@@ -272,7 +272,9 @@ impl<'a> World<'a> {
                     Update::Queued { .. }
                     | Update::Running { .. }
                     | Update::BackingOff { .. }
-                    | Update::Reflecting { .. },
+                    | Update::Reflecting { .. }
+                    | Update::Editing { .. }
+                    | Update::Writing { .. },
                 )
                 | Effect::AttemptEnded { .. }
                 | Effect::BackOff { .. }

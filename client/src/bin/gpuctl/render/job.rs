@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gpusched_client::shared::{Activity, Bytes, Usage};
+use gpusched_client::shared::{Activity, Bytes, EditSpec, EditStep, Found, InpaintSpec, Usage};
 use gpusched_client::{FailureKind, ImageSpec, JobState, JobView, Outcome, Task};
 
 use super::reflection::{self, budget, phase, round};
@@ -56,6 +56,7 @@ pub(crate) fn state(state: &JobState) -> String {
         JobState::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
         JobState::Running { activity, parked, .. } => running(*activity, *parked),
         JobState::Reflecting { round: number, of, .. } => round(*number, *of),
+        JobState::Editing { step: at, .. } => step(*at),
         JobState::Done(outcome) => outcome.word().to_owned(),
     }
 }
@@ -65,11 +66,11 @@ pub(crate) fn full_state(of: &JobState) -> String {
     match of {
         JobState::Queued { .. } | JobState::BackingOff { .. } => state(of),
         JobState::Running { lane, .. } => format!("{}, on lane {lane}", state(of)),
-        JobState::Reflecting { phase: at, .. } => format!("{}: {}", state(of), phase(*at)),
-        JobState::Done(Outcome::Expired { limit }) => format!("{}: its {limit} passed", state(of)),
-        JobState::Done(Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. } | Outcome::Cancelled) => {
-            state(of)
+        JobState::Reflecting { phase: at, .. } | JobState::Editing { phase: at, .. } => {
+            format!("{}: {}", state(of), phase(*at))
         }
+        JobState::Done(Outcome::Expired { limit }) => format!("{}: its {limit} passed", state(of)),
+        JobState::Done(_) => state(of),
     }
 }
 
@@ -82,14 +83,13 @@ pub(crate) fn failed(kind: &FailureKind, message: &str) -> String {
 /// What an order to cancel has come to.
 pub(crate) fn cancelled(view: &JobView) -> String {
     match &view.state {
-        JobState::Done(outcome @ (Outcome::Image { .. } | Outcome::Answers(_) | Outcome::Failed { .. })) => {
-            format!("had ended before: {}", outcome.word())
-        }
         JobState::Done(outcome @ (Outcome::Cancelled | Outcome::Expired { .. })) => outcome.word().to_owned(),
+        JobState::Done(outcome) => format!("had ended before: {}", outcome.word()),
         JobState::Queued { .. }
         | JobState::BackingOff { .. }
         | JobState::Running { .. }
-        | JobState::Reflecting { .. } => "is being cancelled".to_owned(),
+        | JobState::Reflecting { .. }
+        | JobState::Editing { .. } => "is being cancelled".to_owned(),
     }
 }
 
@@ -101,6 +101,17 @@ pub(crate) fn queued(ahead: u32) -> String {
 /// That a job ran out of memory and waits to be tried again.
 pub(crate) fn backing_off(retry: u32, within_ms: u64) -> String {
     format!("ran out of memory; retry {retry} in up to {}", span(Duration::from_millis(within_ms)))
+}
+
+/// What an edit is at.
+pub(crate) fn step(at: EditStep) -> String {
+    format!("{at} ({}/{})", at.number(), EditStep::ALL.len())
+}
+
+/// What was found, as a table.
+pub(crate) fn found(found: &[Found]) -> String {
+    let rows = found.iter().map(|Found { area, score }| vec![area.to_string(), format!("{score:.3}")]).collect();
+    table(&["AREA", "SCORE"], rows)
 }
 
 /// What a lane does for a job.
@@ -122,10 +133,7 @@ pub(crate) fn full(job: &JobView) -> String {
         ("model", job.spec.model.as_deref().map_or_else(|| "not chosen yet".to_owned(), clean)),
         ("class", clean(&job.class)),
     ];
-    match &job.spec.task {
-        Task::Txt2Img(image) | Task::Img2Img(image) => picture(image, &mut lines),
-        Task::Vqa(vqa) => lines.push(("question", clean(&vqa.question))),
-    }
+    asked(&job.spec.task, &mut lines);
     if job.spec.priority != 0 {
         lines.push(("priority", job.spec.priority.to_string()));
     }
@@ -179,6 +187,49 @@ fn usage(usage: &Usage, lines: &mut Lines) {
     }
 }
 
+fn asked(task: &Task, lines: &mut Lines) {
+    match task {
+        Task::Txt2Img(image) | Task::Img2Img(image) => picture(image, lines),
+        Task::Inpaint(InpaintSpec { image, grow }) => {
+            picture(image, lines);
+            lines.extend(grow.map(|grow| ("grown by", format!("{grow} pixels"))));
+        }
+        Task::Vqa(vqa) => lines.push(("question", clean(&vqa.question))),
+        Task::Detect(detect) => {
+            lines.push(("looks for", clean(&detect.query)));
+            lines.extend(detect.threshold.map(|threshold| ("threshold", threshold.to_string())));
+        }
+        Task::Segment(segment) => {
+            lines.extend(segment.area.map(|area| ("area", area.to_string())));
+            lines.extend(segment.points.iter().map(|point| {
+                (if point.inside { "inside" } else { "outside" }, format!("{:.0},{:.0}", point.x, point.y))
+            }));
+        }
+        Task::Edit(edit) => edited(edit, lines),
+        Task::Analyze(analyze) => {
+            lines.push(("prompt", clean(&analyze.prompt)));
+            lines.extend(analyze.max_tokens.map(|tokens| ("tokens", format!("{tokens} at most"))));
+        }
+        Task::Score(score) => lines.push(("text", clean(&score.text))),
+    }
+}
+
+fn edited(edit: &EditSpec, lines: &mut Lines) {
+    lines.push(("asks to", clean(&edit.instruction)));
+    let texts = [
+        ("looks for", &edit.target),
+        ("prompt", &edit.prompt),
+        ("detector", &edit.detector),
+        ("segmenter", &edit.segmenter),
+    ];
+    lines.extend(texts.into_iter().filter_map(|(name, text)| Some((name, clean(text.as_deref()?)))));
+    lines.extend(edit.threshold.map(|threshold| ("threshold", threshold.to_string())));
+    lines.extend(edit.grow.map(|grow| ("grown by", format!("{grow} pixels"))));
+    lines.extend(edit.steps.map(|steps| ("steps", steps.to_string())));
+    lines.extend(edit.seed.map(|seed| ("seed", seed.to_string())));
+    lines.extend(edit.guidance.map(|guidance| ("guidance", guidance.to_string())));
+}
+
 fn picture(image: &ImageSpec, lines: &mut Lines) {
     lines.push(("prompt", clean(&image.prompt)));
     lines.extend(image.size.map(|size| ("size", size.to_string())));
@@ -199,6 +250,22 @@ fn result(outcome: &Outcome, lines: &mut Lines) {
         Outcome::Answers(answers) => {
             lines.extend(answers.iter().map(|a| ("answer", format!("{:.3}  {}", a.score, clean(&a.label)))));
         }
+        Outcome::Found(found) => lines.extend(
+            found.iter().map(|Found { area, score }| ("found", format!("{score:.3}  {area}"))),
+        ),
+        Outcome::Mask { blob, size, inside, score } => {
+            lines.push(("mask", format!("{inside} of {size} pixels, {}", Bytes(blob.bytes))));
+            lines.push(("score", format!("{score:.3}")));
+            lines.push(("blake3", blob.hash.to_string()));
+        }
+        Outcome::Text { text, tokens, complete, truncated_tokens } => {
+            lines.push(("text", clean(text)));
+            lines.push(("tokens", format!("{tokens}{}", if *complete { "" } else { ", cut short" })));
+            if *truncated_tokens > 0 {
+                lines.push(("ignored", format!("the last {truncated_tokens} tokens of the prompt")));
+            }
+        }
+        Outcome::Score(score) => lines.push(("score", format!("{score:.4}"))),
         Outcome::Failed { kind, message } => lines.push(("because", failed(kind, message))),
         Outcome::Cancelled | Outcome::Expired { .. } => {}
     }

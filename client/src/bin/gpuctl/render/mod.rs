@@ -25,6 +25,11 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
+/// The same of a text of several lines, whose ends stay.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
 /// At most `most` characters of a text, on one line.
 pub(crate) fn shorten(text: &str, most: usize) -> String {
     let line = clean(&text.split_whitespace().collect::<Vec<_>>().join(" "));

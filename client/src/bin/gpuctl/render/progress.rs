@@ -8,7 +8,7 @@ use gpusched_client::{JobId, Notice, Update};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::job::{backing_off, queued, running};
+use super::job::{backing_off, queued, running, step};
 use super::reflection::{phase, round};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -120,6 +120,8 @@ fn words(update: &Update) -> String {
         Update::Running { activity, parked, .. } => running(*activity, *parked),
         Update::BackingOff { retry, within_ms } => backing_off(*retry, *within_ms),
         Update::Reflecting { round: number, of, phase: at } => format!("{}: {}", round(*number, *of), phase(*at)),
+        Update::Editing { step: at, phase: far } => format!("{}: {}", step(*at), phase(*far)),
+        Update::Writing { tokens, .. } => format!("{tokens} tokens"),
         Update::Done(_) => "ended".to_owned(),
     }
 }
@@ -140,16 +142,21 @@ fn draw(bar: &ProgressBar, job: JobId, update: &Update) {
 /// How much is done, and of how much, where that can be counted.
 fn counted(update: &Update) -> Option<(u32, u32)> {
     match update {
-        Update::Running { activity, .. } | Update::Reflecting { phase: Phase::Making { activity, .. }, .. } => {
+        Update::Running { activity, .. }
+        | Update::Reflecting { phase: Phase::Making { activity, .. }, .. }
+        | Update::Editing { phase: Phase::Making { activity, .. }, .. } => {
             match *activity {
                 Activity::Loading { done, of } | Activity::Working { done, of } => Some((done, of)),
                 Activity::Starting => None,
             }
         }
-        Update::Reflecting { phase: Phase::Checking { done, of }, .. } => Some((u32::from(*done), u32::from(*of))),
+        Update::Reflecting { phase: Phase::Checking { done, of }, .. }
+        | Update::Editing { phase: Phase::Checking { done, of }, .. } => Some((u32::from(*done), u32::from(*of))),
         Update::Queued { .. }
         | Update::BackingOff { .. }
         | Update::Reflecting { phase: Phase::Waiting, .. }
+        | Update::Editing { phase: Phase::Waiting, .. }
+        | Update::Writing { .. }
         | Update::Done(_) => None,
     }
 }
@@ -158,7 +165,7 @@ fn counted(update: &Update) -> Option<(u32, u32)> {
 /// first time it is parked in it, however often it is. A round adds one for its waiting and one for its checks.
 #[derive(Debug, Default)]
 struct Pace {
-    /// In which round, from 1, or 0 without rounds; and what.
+    /// In which round or at which step, from 1, or 0 without either; and what.
     last: Option<(u8, Mark)>,
     parked: bool,
 }
@@ -180,7 +187,9 @@ impl Pace {
         let mark = mark(update);
         let parked = matches!(
             update,
-            Update::Running { parked: true, .. } | Update::Reflecting { phase: Phase::Making { parked: true, .. }, .. }
+            Update::Running { parked: true, .. }
+                | Update::Reflecting { phase: Phase::Making { parked: true, .. }, .. }
+                | Update::Editing { phase: Phase::Making { parked: true, .. }, .. }
         );
         let new = self.last.as_ref() != Some(&mark);
         let worth = new || (parked && !self.parked);
@@ -195,10 +204,19 @@ fn mark(update: &Update) -> (u8, Mark) {
         Update::Queued { ahead } => (0, Mark::Queued(*ahead)),
         Update::BackingOff { retry, .. } => (0, Mark::BackingOff(*retry)),
         Update::Running { activity, .. } => (0, working_mark(*activity)),
-        Update::Reflecting { round, phase: Phase::Waiting, .. } => (*round, Mark::Waiting),
-        Update::Reflecting { round, phase: Phase::Making { activity, .. }, .. } => (*round, working_mark(*activity)),
-        Update::Reflecting { round, phase: Phase::Checking { .. }, .. } => (*round, Mark::Checking),
+        Update::Reflecting { round, phase, .. } => (*round, mark_of(*phase)),
+        Update::Editing { step, phase } => (step.number(), mark_of(*phase)),
+        // What it writes is shown itself.
+        Update::Writing { .. } => (0, Mark::Starting),
         Update::Done(_) => (0, Mark::Ended),
+    }
+}
+
+fn mark_of(phase: Phase) -> Mark {
+    match phase {
+        Phase::Waiting => Mark::Waiting,
+        Phase::Making { activity, .. } => working_mark(activity),
+        Phase::Checking { .. } => Mark::Checking,
     }
 }
 

@@ -100,13 +100,13 @@ fn outcome(view: &JobView, state: &State) -> (String, Style) {
     let verdict = view.reflection.as_ref().and_then(|reflection| reflection.verdict);
     let theme = state.theme;
     match (outcome, verdict) {
-        (Outcome::Image { .. } | Outcome::Answers(_), None) => (outcome.word().to_owned(), theme.good()),
-        (Outcome::Image { .. } | Outcome::Answers(_), Some(verdict)) => {
-            let style = if verdict == Verdict::Pass { theme.good() } else { theme.strong() };
-            (format!("{}, {verdict}", outcome.word()), style)
-        }
         (Outcome::Failed { .. }, _) => (outcome.word().to_owned(), theme.bad()),
         (Outcome::Cancelled | Outcome::Expired { .. }, _) => (outcome.word().to_owned(), theme.faint()),
+        (done, None) => (done.word().to_owned(), theme.good()),
+        (done, Some(verdict)) => {
+            let style = if verdict == Verdict::Pass { theme.good() } else { theme.strong() };
+            (format!("{}, {verdict}", done.word()), style)
+        }
     }
 }
 
@@ -114,7 +114,9 @@ fn outcome(view: &JobView, state: &State) -> (String, Style) {
 fn text(view: &JobView, owners: bool) -> String {
     let owner = if owners { format!("uid {}: ", view.uid) } else { String::new() };
     let state = match &view.state {
-        JobState::BackingOff { .. } | JobState::Reflecting { .. } => format!("[{}] ", job::full_state(&view.state)),
+        JobState::BackingOff { .. } | JobState::Reflecting { .. } | JobState::Editing { .. } => {
+            format!("[{}] ", job::full_state(&view.state))
+        }
         JobState::Done(Outcome::Failed { kind, message }) => format!("[{}] ", job::failed(kind, message)),
         JobState::Queued { .. } | JobState::Running { .. } | JobState::Done(_) => String::new(),
     };

@@ -79,17 +79,25 @@ fn progress(view: &JobView, width: usize) -> (String, String) {
     match &view.state {
         JobState::Running { activity, parked, .. } => doing(*activity, *parked, width),
         JobState::Reflecting { round, of, phase } => {
-            let (filled, words) = match phase {
-                Phase::Waiting => (bar(width, &[]), "waits".to_owned()),
-                Phase::Making { activity, parked } => doing(*activity, *parked, width),
-                Phase::Checking { done, of } => {
-                    (bar(width, &[(share(u64::from(*done), u64::from(*of)), DONE)]), format!("check {done}/{of}"))
-                }
-            };
+            let (filled, words) = far(*phase, width);
             (filled, format!("round {round}/{of} {words}"))
+        }
+        JobState::Editing { step, phase } => {
+            let (filled, words) = far(*phase, width);
+            (filled, format!("{step} {words}"))
         }
         JobState::Queued { .. } | JobState::BackingOff { .. } | JobState::Done(_) => {
             (bar(width, &[]), job::state(&view.state))
+        }
+    }
+}
+
+fn far(phase: Phase, width: usize) -> (String, String) {
+    match phase {
+        Phase::Waiting => (bar(width, &[]), "waits".to_owned()),
+        Phase::Making { activity, parked } => doing(activity, parked, width),
+        Phase::Checking { done, of } => {
+            (bar(width, &[(share(u64::from(done), u64::from(of)), DONE)]), format!("check {done}/{of}"))
         }
     }
 }
