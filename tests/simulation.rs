@@ -25,6 +25,7 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
     let whole = seeds.end - seeds.start == SEEDS;
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     let mut reflected = Reflected::default();
+    let mut edited = 0;
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -32,10 +33,11 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
                 world.step();
             }
             world.settle();
-            (world.ends(), world.reflected())
+            (world.ends(), world.reflected(), world.edited())
         });
         match run {
-            Ok((ends_of_this, reflected_of_this)) => {
+            Ok((ends_of_this, reflected_of_this, edited_of_this)) => {
+                edited += edited_of_this;
                 ends_of_this.into_iter().for_each(|(word, jobs)| *ends.entry(word).or_default() += jobs);
                 reflected.add(&reflected_of_this);
             }
@@ -45,7 +47,8 @@ fn every_accepted_job_ends_exactly_once_whatever_happens() {
             }
         }
     }
-    println!("jobs ended: {ends:?}");
+    println!("jobs ended: {ends:?}; edits that came to a picture: {edited}");
+    assert!(!whole || edited > 0, "some edits come to a picture");
     let Reflected { passed, failed, rounds, first_passed, right } = reflected;
     let mean = rounds as f64 / (passed + failed).max(1) as f64;
     println!(

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpusched_shared::spec::check_key;
 use gpusched_shared::edit::{STAGES_SINCE, StageView};
+use gpusched_shared::spec::check_key;
 use gpusched_shared::timeline::TIMELINE_SINCE;
 use gpusched_shared::{
     AttemptView, BlobHash, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection,

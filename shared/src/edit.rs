@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn edits_stay_within_their_bounds() {
         let open = || EditSpec::new("make it blue");
-        assert_eq!(refused(Task::Edit(open()), 1), None);
+        assert_eq!(refused(Task::Edit(Box::new(open())), 1), None);
         for (edit, field) in [
             (EditSpec { target: Some(" ".to_owned()), ..open() }, "target"),
             (EditSpec { prompt: Some("a\0".to_owned()), ..open() }, "prompt"),
@@ -328,7 +328,7 @@ mod tests {
             (EditSpec { steps: Some(0), ..open() }, "steps"),
             (EditSpec { guidance: Some(-1.0), ..open() }, "guidance"),
         ] {
-            assert_eq!(refused(Task::Edit(edit.clone()), 1).as_deref(), Some(field), "{edit:?}");
+            assert_eq!(refused(Task::Edit(Box::new(edit.clone())), 1).as_deref(), Some(field), "{edit:?}");
         }
     }
 

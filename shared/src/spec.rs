@@ -75,7 +75,7 @@ pub enum Task {
     /// A picture of which a region, told by a mask, is made anew.
     Inpaint(InpaintSpec),
     /// A picture changed as an instruction says, by the three before one after the other.
-    Edit(EditSpec),
+    Edit(Box<EditSpec>),
     /// A text from a text.
     Analyze(AnalyzeSpec),
     /// How well a picture fits a text.
@@ -216,12 +216,9 @@ impl Task {
     pub fn image(&self) -> Option<&ImageSpec> {
         match self {
             Self::Txt2Img(image) | Self::Img2Img(image) | Self::Inpaint(InpaintSpec { image, .. }) => Some(image),
-            Self::Vqa(_)
-            | Self::Detect(_)
-            | Self::Segment(_)
-            | Self::Edit(_)
-            | Self::Analyze(_)
-            | Self::Score(_) => None,
+            Self::Vqa(_) | Self::Detect(_) | Self::Segment(_) | Self::Edit(_) | Self::Analyze(_) | Self::Score(_) => {
+                None
+            }
         }
     }
 
@@ -229,12 +226,9 @@ impl Task {
     pub fn image_mut(&mut self) -> Option<&mut ImageSpec> {
         match self {
             Self::Txt2Img(image) | Self::Img2Img(image) | Self::Inpaint(InpaintSpec { image, .. }) => Some(image),
-            Self::Vqa(_)
-            | Self::Detect(_)
-            | Self::Segment(_)
-            | Self::Edit(_)
-            | Self::Analyze(_)
-            | Self::Score(_) => None,
+            Self::Vqa(_) | Self::Detect(_) | Self::Segment(_) | Self::Edit(_) | Self::Analyze(_) | Self::Score(_) => {
+                None
+            }
         }
     }
 

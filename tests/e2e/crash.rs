@@ -64,13 +64,12 @@ fn arguments(kind: usize, circle: &Path) -> Vec<String> {
 
 /// What a job made, in a form that can be compared.
 fn result(view: &JobView) -> String {
-    match outcome(view) {
-        Outcome::Image { blob, .. } => blob.hash.to_string(),
-        Outcome::Answers(answers) => format!("{:?}", answers.iter().map(|answer| &answer.label).collect::<Vec<_>>()),
-        other @ (Outcome::Failed { .. } | Outcome::Cancelled | Outcome::Expired { .. }) => {
-            panic!("job {} ended with {other:?}", view.id)
-        }
+    let outcome = outcome(view);
+    if let Outcome::Answers(answers) = outcome {
+        return format!("{:?}", answers.iter().map(|answer| &answer.label).collect::<Vec<_>>());
     }
+    let blob = outcome.blob().unwrap_or_else(|| panic!("job {} ended with {outcome:?}", view.id));
+    blob.hash.to_string()
 }
 
 /// Each kind's result when nothing goes wrong.

@@ -64,7 +64,8 @@ fn is_meant(payload: &[u8]) -> bool {
             | Request::Explain(_)
             | Request::Queue
             | Request::Route(_)
-            | Request::History(_),
+            | Request::History(_)
+            | Request::Stages(_),
         )
         | Err(_) => false,
     }

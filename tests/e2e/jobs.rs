@@ -24,13 +24,11 @@ fn a_picture_is_made_step_by_step() {
     let mut steps = Vec::new();
     let mut done = None;
     for update in client.watch(job).expect("watched") {
-        match update.expect("an update") {
-            Update::Queued { .. }
-            | Update::BackingOff { .. }
-            | Update::Reflecting { .. }
-            | Update::Running { activity: Activity::Starting | Activity::Loading { .. }, .. } => {}
-            Update::Running { activity: Activity::Working { done, of }, .. } => steps.push((done, of)),
-            Update::Done(view) => done = Some(view),
+        let update = update.expect("an update");
+        if let Update::Running { activity: Activity::Working { done, of }, .. } = update {
+            steps.push((done, of));
+        } else if let Update::Done(view) = update {
+            done = Some(view);
         }
     }
     assert!(steps.is_sorted_by_key(|(done, _)| *done), "{steps:?}");

@@ -1,7 +1,7 @@
 //! What the scheduler wants done is done, if it may want that.
 
 use gpusched_core::{Effect, Policy, SessionId};
-use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Update};
+use gpusched_shared::{FailureKind, JobId, Outcome, Rejection, Task, Update};
 
 use super::disk::{Ended, Write};
 use super::{Known, World};
@@ -67,6 +67,9 @@ impl World {
                     (Some(reflect), Some(reflection)) => self.check_reflection(job, reflect, &outcome, reflection),
                     // Checks run side by side, so only others are never in two places.
                     (None, None) => {
+                        if matches!(record.spec.task, Task::Edit(_)) {
+                            self.check_edit(job, &outcome);
+                        }
                         assert!(wait_us + run_us <= self.now.since(*came), "job {job} was nowhere twice");
                     }
                     _ => panic!("job {job} reflects, or has nothing to show for it"),

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use gpusched_core::{Input, JobRecord, LaneId, Plan, Time};
 use gpusched_shared::view::Activity;
-use gpusched_shared::{Answer, BlobHash, FailureKind, JobId, OutOfMemory, Outcome, Task, Usage};
+use gpusched_shared::{Answer, BlobHash, FailureKind, InpaintSpec, JobId, OutOfMemory, Outcome, Task, Usage};
 
+use super::editing::{found, mask};
 use super::reflection::{is_right, picture};
 use super::setting::WEIGHTS_BYTES;
 
@@ -35,6 +36,8 @@ struct OnLane {
 enum Work {
     Picture { seed: u64 },
     Answer { about: Option<BlobHash> },
+    Find,
+    Mask,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub(crate) struct Engine {
     /// Those of them that have been told to leave.
     leaving: Vec<(usize, String)>,
     /// Pictures on their way to the store, by their seeds.
-    storing: Vec<(JobId, u64)>,
+    storing: Vec<(JobId, Outcome)>,
 }
 
 impl Engine {
@@ -120,8 +123,13 @@ impl Engine {
             model,
             lease_bytes,
             work: match &record.spec.task {
-                Task::Txt2Img(image) | Task::Img2Img(image) => Work::Picture { seed: image.seed.unwrap_or(0) },
+                Task::Txt2Img(image) | Task::Img2Img(image) | Task::Inpaint(InpaintSpec { image, .. }) => {
+                    Work::Picture { seed: image.seed.unwrap_or(0) }
+                }
+                Task::Detect(_) => Work::Find,
+                Task::Segment(_) => Work::Mask,
                 Task::Vqa(_) => Work::Answer { about: record.pictures.first().map(|picture| picture.blob.hash) },
+                task @ (Task::Edit(_) | Task::Analyze(_) | Task::Score(_)) => panic!("no lane is given {task:?} here"),
             },
             phase: Phase::Launched,
             yields_left,
@@ -170,8 +178,8 @@ impl Engine {
         if self.storing.is_empty() {
             return None;
         }
-        let (job, seed) = self.storing.swap_remove(rng.usize(0..self.storing.len()));
-        let outcome = if rng.u32(0..10) == 0 { failed(FailureKind::Engine) } else { picture(seed) };
+        let (job, made) = self.storing.swap_remove(rng.usize(0..self.storing.len()));
+        let outcome = if rng.u32(0..10) == 0 { failed(FailureKind::Engine) } else { made };
         Some(Input::Stored(job, outcome))
     }
 
@@ -227,9 +235,14 @@ impl Engine {
             let outcome = match on_lane.work {
                 _ if rng.u32(0..10) == 0 => failed(FailureKind::Engine),
                 Work::Picture { seed } => {
-                    self.storing.push((job, seed));
+                    self.storing.push((job, picture(seed)));
                     return self.leave(lane, |usage| Input::Made(job, usage));
                 }
+                Work::Mask => {
+                    self.storing.push((job, mask(job)));
+                    return self.leave(lane, |usage| Input::Made(job, usage));
+                }
+                Work::Find => found(rng),
                 Work::Answer { about } => answer(about, rng),
             };
             return self.leave(lane, |usage| Input::Finished(job, outcome, usage));

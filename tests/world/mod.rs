@@ -1,6 +1,7 @@
 //! A world for the scheduler: virtual time, a journal, an engine and clients, all moved by one random number generator.
 
 mod disk;
+mod editing;
 mod effects;
 mod engine;
 mod reflection;
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use gpusched_core::{Blame, Input, JobRecord, Key, LaneId, Plan, Scheduler, SessionId, Ticket, Time};
-use gpusched_shared::{JobId, JobSpec, Uid};
+use gpusched_core::{Blame, Input, JobRecord, Key, LaneId, Picture, Plan, Scheduler, SessionId, Ticket, Time};
+use gpusched_shared::{BlobHash, BlobRef, JobId, JobSpec, Task, Uid};
 
 use disk::Disk;
 use engine::Engine;
@@ -186,10 +187,11 @@ impl World {
     }
 
     fn submit(&mut self) {
-        let spec = match self.rng.u32(0..6) {
+        let spec = match self.rng.u32(0..7) {
             0..4 => setting::light(&mut self.rng),
             4 => setting::heavy(&mut self.rng),
-            _ => setting::reflecting(&mut self.rng),
+            5 => setting::reflecting(&mut self.rng),
+            _ => setting::editing(&mut self.rng),
         };
         let spec = setting::in_a_hurry(&mut self.rng, spec);
         let (session, uid) = self.clients[self.rng.usize(0..self.clients.len())];
@@ -200,6 +202,9 @@ impl World {
 
     fn submit_by(&mut self, uid: Uid, session: SessionId, spec: JobSpec, attached: bool, key: Option<Key>) {
         let ticket = Ticket(self.rng.u64(..));
+        let is_edit = matches!(spec.task, Task::Edit(_));
+        let given = Picture { blob: BlobRef { hash: BlobHash([2; 32]), bytes: 1 }, pixels: 1 };
+        let pictures = is_edit.then_some(given).into_iter().collect();
         let unix_ms = self.now.0 / 1000;
         if let Some(key) = &key {
             if self.disk.has_ended(uid, key) {
@@ -213,17 +218,7 @@ impl World {
                 self.attached.extend(attached.then_some((*job, session)));
             }
         }
-        self.input(Input::Submit {
-            ticket,
-            uid,
-            session,
-            spec,
-            pictures: Vec::new(),
-            attached,
-            key,
-            unix_ms,
-            boot: None,
-        });
+        self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, key, unix_ms, boot: None });
     }
 
     /// The engine dies, of something on its lanes or of something else.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gpusched_core::{EndedPart, JobRecord, Part, Role};
 use gpusched_shared::mix::mix;
 use gpusched_shared::{
-    BlobHash, BlobRef, FailureKind, JobId, Outcome, Reflect, ReflectEnd, Reflection, Round, Size, Verdict,
+    BlobHash, BlobRef, FailureKind, JobId, Outcome, Reflect, ReflectEnd, Reflection, Round, Size, Task, Verdict,
 };
 
 use super::World;
@@ -76,7 +76,10 @@ impl World {
         assert!(!record.attached && record.key.is_none(), "no client knows of {part:?}");
         let twice = self.jobs.values().any(|known| known.record.part == Some(part));
         assert!(!twice, "{part:?} is done once");
-        let reflect = parent.spec.reflect.as_ref().expect("only jobs that reflect have stages");
+        if matches!(parent.spec.task, Task::Edit(_)) {
+            return self.check_edit_stage(record, part, parent);
+        }
+        let reflect = parent.spec.reflect.as_ref().expect("only jobs that reflect or edit have stages");
         assert!((1..=reflect.rounds.unwrap_or(0)).contains(&part.round), "{part:?} is one of its rounds");
         let ended = self.disk.ended_parts(job);
         let image = |round: u8| {
@@ -99,6 +102,7 @@ impl World {
             }
             Role::Image => {}
             Role::Glance(_) => panic!("no preview was shown for {part:?}"),
+            Role::Detect | Role::Segment | Role::Inpaint => panic!("{part:?} is a stage of an edit"),
         }
     }
 
@@ -146,7 +150,11 @@ impl World {
                     "{outcome:?} after {end:?}"
                 );
             }
-            Outcome::Answers(_) => panic!("job {job} makes pictures"),
+            Outcome::Answers(_)
+            | Outcome::Found(_)
+            | Outcome::Mask { .. }
+            | Outcome::Text { .. }
+            | Outcome::Score(_) => panic!("job {job} makes pictures, and not {outcome:?}"),
         }
         let worked_us: u64 = rounds.iter().map(|round| round.image_us + round.check_us).sum();
         match end {

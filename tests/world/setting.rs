@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use gpusched_core::{Catalog, Class, FlushRule, GateRule, Key, Plan, Policy, Retry, Route};
 use gpusched_shared::{
-    BlobHash, Check, Declared, ImageSpec, JobSpec, ModelInfo, Reflect, Size, Task, TaskKind, VqaSpec,
+    BlobHash, Check, Declared, EditSpec, ImageSpec, JobSpec, ModelInfo, Reflect, Size, Task, TaskKind, VqaSpec,
 };
 
 /// Models for pictures, of which one or two fit into their partition, and models for questions.
@@ -45,7 +45,9 @@ fn draw(rng: &mut Rng, heavy_priority: i32) -> Plan {
         pinned: if rng.bool() { vec![ANSWERERS[0].to_owned()] } else { Vec::new() },
         ..heavy.clone()
     };
-    let routes = vec![Route::of_task(TaskKind::Txt2Img, "heavy"), Route::of_task(TaskKind::Vqa, "light")];
+    let heavy_tasks = [TaskKind::Txt2Img, TaskKind::Inpaint, TaskKind::Edit].map(|task| Route::of_task(task, "heavy"));
+    let light_tasks = [TaskKind::Vqa, TaskKind::Detect, TaskKind::Segment].map(|task| Route::of_task(task, "light"));
+    let routes = [heavy_tasks, light_tasks].concat();
     let mut plan = Plan::new(vec![heavy, light], routes).expect("a valid plan");
     plan.policy = if rng.u32(0..8) == 0 { Policy::Fifo } else { Policy::MultiQueue };
     plan.retry = Retry {
@@ -66,10 +68,10 @@ fn draw(rng: &mut Rng, heavy_priority: i32) -> Plan {
 
 /// The models, each of which needs 20 bytes beside its weights until it is found to need more.
 pub(crate) fn catalog() -> Catalog {
-    let model = |name: &str, task| ModelInfo {
+    let model = |name: &str, tasks: &[TaskKind]| ModelInfo {
         name: name.to_owned(),
         kind: "simulated".to_owned(),
-        tasks: vec![task],
+        tasks: tasks.to_vec(),
         bytes: WEIGHTS_BYTES,
         default_size: Size { width: 8, height: 8 },
         size_multiple: 1,
@@ -78,8 +80,9 @@ pub(crate) fn catalog() -> Catalog {
         default_guidance_milli: 1000,
         declared: Declared { weights_bytes: WEIGHTS_BYTES, run_bytes: 20, run_bytes_per_pixel: 0 },
     };
-    let painters = PAINTERS.iter().map(|name| model(name, TaskKind::Txt2Img));
-    Catalog::new(painters.chain(ANSWERERS.iter().map(|name| model(name, TaskKind::Vqa))).collect())
+    let painters = PAINTERS.iter().map(|name| model(name, &[TaskKind::Txt2Img, TaskKind::Inpaint]));
+    let answering = [TaskKind::Vqa, TaskKind::Detect, TaskKind::Segment];
+    Catalog::new(painters.chain(ANSWERERS.iter().map(|name| model(name, &answering))).collect())
 }
 
 /// A picture of one of a few shapes to be made.
@@ -112,6 +115,18 @@ pub(crate) fn reflecting(rng: &mut Rng) -> JobSpec {
         image.size = Some(Size { width: 1, height: 1 });
     }
     spec
+}
+
+/// A picture to be edited; it comes with the job.
+pub(crate) fn editing(rng: &mut Rng) -> JobSpec {
+    let edit = EditSpec {
+        seed: Some(rng.u64(..)),
+        steps: Some(rng.u32(1..6)),
+        detector: rng.choice(ANSWERERS).map(str::to_owned),
+        segmenter: rng.choice(ANSWERERS).map(str::to_owned),
+        ..EditSpec::new("make the circle blue")
+    };
+    JobSpec { model: rng.choice(PAINTERS).map(str::to_owned), ..JobSpec::new(Task::Edit(Box::new(edit))) }
 }
 
 /// A question.

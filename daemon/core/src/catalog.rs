@@ -47,11 +47,9 @@ impl Catalog {
     /// [`Rejection::UnknownModel`], [`Rejection::WrongModel`], or [`Rejection::BadSpec`] for a size that the model's VAE
     /// cannot make.
     pub fn resolve(&self, mut spec: JobSpec, seed: u64) -> Result<JobSpec, Rejection> {
-        let done_by = match spec.task.kind() {
-            // Its last stage is its model's; it names those of the others itself.
-            TaskKind::Edit => TaskKind::Inpaint,
-            kind => kind,
-        };
+        // The last stage of an edit is its model's; it names those of the others itself.
+        let kind = spec.task.kind();
+        let done_by = if kind == TaskKind::Edit { TaskKind::Inpaint } else { kind };
         let model = self.choose(done_by, spec.model.as_deref())?;
         spec.model = Some(model.name.clone());
         if let Task::Inpaint(InpaintSpec { image, grow }) = &mut spec.task {

@@ -48,7 +48,12 @@ pub(crate) fn segment(
 }
 
 /// How well the picture fits a text.
-pub(crate) fn score(model: &Clip, picture: &Picture, asked: &ScoreSpec, at: &LaneYield<'_>) -> Result<Product, Stopped> {
+pub(crate) fn score(
+    model: &Clip,
+    picture: &Picture,
+    asked: &ScoreSpec,
+    at: &LaneYield<'_>,
+) -> Result<Product, Stopped> {
     let scores = model.score(picture, &[&asked.text], at)?;
     let score = scores.first().ok_or_else(|| Failure::engine("the model gave no score"))?;
     Ok(Product::Score(score.cosine))

@@ -217,6 +217,8 @@ fn reliable(info: &ModelInfo) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
+    use gpusched_shared::TaskKind;
+
     use super::*;
 
     fn shipped() -> Vec<PathBuf> {
@@ -236,11 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_task_is_counted_and_offered_for_none() {
+    fn a_model_that_looks_is_counted_tower_by_tower() {
         let fixtures = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fixtures")];
-        for name in ["clip", "owlv2"] {
+        for (name, task) in [("clip", TaskKind::Score), ("owlv2", TaskKind::Detect)] {
             let survey = survey(&fixtures, name, None, None).unwrap();
-            assert_eq!((survey.info.kind.as_str(), survey.info.tasks.as_slice()), (name, &[][..]));
+            assert_eq!((survey.info.kind.as_str(), survey.info.tasks.as_slice()), (name, &[task][..]));
             assert!(survey.parts.len() == 2 && survey.info.declared.run_bytes > 0, "{survey:?}");
         }
     }

@@ -134,7 +134,9 @@ impl Clients {
                 };
                 (Work { makes: Makes::Check { passes }, ..*work }, *run_us)
             }
-            (Role::Image | Role::Detect | Role::Segment | Role::Inpaint, _) | (_, None) => with_steps(*work, *run_us, spec),
+            (Role::Image | Role::Detect | Role::Segment | Role::Inpaint, _) | (_, None) => {
+                with_steps(*work, *run_us, spec)
+            }
         };
         let nobody = SessionId(0);
         Draw { quit: None, ..Draw::of(&mut random, work, run_us, nobody, &self.faults, self.journal_us) }

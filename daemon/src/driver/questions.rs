@@ -2,8 +2,8 @@
 
 use gpusched_core::{Input, JobRecord};
 use gpusched_shared::{
-    EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView,
-    PartitionView, QualityView, QueueView, Reason, Rejection, RouteView, StatusView, Uid, Update,
+    EngineView, Explanation, JobId, JobSpec, JobState, JobView, ModelView, PartitionView, QualityView, QueueView,
+    Reason, Rejection, RouteView, StatusView, Uid, Update,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -42,8 +42,8 @@ impl Driver {
                 None => self.refuse_ended(peer, job, reply),
             },
             // The journal may not have heard of the last attempt's end yet.
-            Ask::History(peer, job, reply) => self.from_record(peer, job, Query::History, reply),
-            Ask::Stages(peer, job, reply) => self.from_record(peer, job, Query::Stages, reply),
+            Ask::History(peer, job, reply) => self.ask_record(peer, job, Query::History, reply),
+            Ask::Stages(peer, job, reply) => self.ask_record(peer, job, Query::Stages, reply),
             Ask::Quality { since_unix_ms, window, points, reply } => self.quality(since_unix_ms, window, points, reply),
             Ask::Timeline { peer, track, between_unix_ms, before, limit, reply } => {
                 self.timeline(peer, track, between_unix_ms, before, limit, reply);
@@ -97,7 +97,12 @@ impl Driver {
     }
 
     /// Asks the journal for an ended job of `peer`'s and hands it on.
-    pub(super) fn ask_ended(&self, peer: Peer, job: JobId, then: impl FnOnce(Result<JobView, Rejection>) + Send + 'static) {
+    pub(super) fn ask_ended(
+        &self,
+        peer: Peer,
+        job: JobId,
+        then: impl FnOnce(Result<JobView, Rejection>) + Send + 'static,
+    ) {
         let (reply, answer) = oneshot::channel();
         self.journal.ask(Query::Show(job, reply));
         tokio::spawn(async move {
@@ -116,7 +121,7 @@ impl Driver {
     }
 
     /// What the journal knows of a job of `peer`'s, live or ended.
-    fn from_record<T: Send + 'static>(
+    fn ask_record<T: Send + 'static>(
         &self,
         peer: Peer,
         job: JobId,

@@ -37,8 +37,8 @@ use std::thread::JoinHandle;
 
 use gpusched_core::{EndedPart, JobRecord, Measurement, Ticket};
 use gpusched_shared::{
-    AttemptEnd, AttemptView, BlobHash, Cursor, JobId, JobView, MemorySample, Outcome, Parked, QualityView, Reflection, StageView,
-    Rejection, StorageView, TimelinePage, Track, Uid, Usage,
+    AttemptEnd, AttemptView, BlobHash, Cursor, JobId, JobView, MemorySample, Outcome, Parked, QualityView, Reflection,
+    Rejection, StageView, StorageView, TimelinePage, Track, Uid, Usage,
 };
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use gpusched_core::{Picture, SessionId};
 use gpusched_shared::{
-    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView, StageView,
-    Size, StatusView, TimelineView, Track, Uid, Update,
+    AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
+    Size, StageView, StatusView, TimelineView, Track, Uid, Update,
 };
 use tokio::sync::{Semaphore, oneshot, watch};
 

@@ -7,7 +7,7 @@ use gpusched_shared::{JobView, Rejection, Response, TimelinePage, Update};
 pub(super) fn fit(response: Response, version: u16) -> Response {
     let is_known = |job: &JobView| job.spec.task.kind().since() <= version;
     match response {
-        Response::Job(job) | Response::Update(Update::Done(job)) if !is_known(&job) => {
+        Response::Job(ref job) | Response::Update(Update::Done(ref job)) if !is_known(job) => {
             refused(job.spec.task.kind().since(), version)
         }
         Response::Update(Update::Editing { .. } | Update::Writing { .. }) if version < SINCE => refused(SINCE, version),
@@ -23,7 +23,19 @@ pub(super) fn fit(response: Response, version: u16) -> Response {
             }
             Response::Timeline(view)
         }
-        other => other,
+        Response::Welcome { .. }
+        | Response::Rejected(_)
+        | Response::Accepted(_)
+        | Response::Update(_)
+        | Response::Job(_)
+        | Response::File(_)
+        | Response::Status(_)
+        | Response::Explanation(_)
+        | Response::Queue(_)
+        | Response::Route(_)
+        | Response::History(_)
+        | Response::Quality(_)
+        | Response::Stages(_) => response,
     }
 }
 
@@ -31,7 +43,8 @@ pub(super) fn fit(response: Response, version: u16) -> Response {
 const SINCE: u16 = gpusched_shared::edit::STAGES_SINCE;
 
 fn refused(since: u16, version: u16) -> Response {
-    let reason = format!("the job is of a kind of version {since}, and version {version} is spoken; install the newer client");
+    let reason =
+        format!("the job is of a kind of version {since}, and version {version} is spoken; install the newer client");
     Response::Rejected(Rejection::Malformed { reason })
 }
 
@@ -51,7 +64,7 @@ mod tests {
     #[test]
     fn an_older_client_hears_of_what_it_knows() {
         let old = job(JobSpec::new(Task::Txt2Img(ImageSpec::new("x"))));
-        let new = job(JobSpec::new(Task::Edit(EditSpec::new("make the cat blue"))));
+        let new = job(JobSpec::new(Task::Edit(Box::new(EditSpec::new("make the cat blue")))));
         let jobs = Response::Jobs(vec![old.clone(), new.clone()]);
         assert_eq!(fit(jobs.clone(), 4), Response::Jobs(vec![old.clone()]));
         assert_eq!(fit(jobs.clone(), 5), jobs);

@@ -16,9 +16,7 @@ use gpusched_shared::frame::{MAX_REQUEST, MAX_RESPONSE};
 use gpusched_shared::socket::{ReadError, Reader, split};
 use gpusched_shared::spec::{PRIORITY, check_key, within};
 use gpusched_shared::timeline::{MAX_PAGE, TIMELINE_SINCE};
-use gpusched_shared::{
-    JobId, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec,
-};
+use gpusched_shared::{JobId, Rejection, Request, RequestId, Response, Update, VERSION_MAX, VERSION_MIN, codec};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;

@@ -35,26 +35,19 @@ pub(crate) fn long() -> ImageJob {
 /// Watches a job until it has taken a diffusion step.
 pub(crate) fn until_working(client: &Client, job: JobId) {
     for update in client.watch(job).expect("watched") {
-        match update.expect("an update") {
-            Update::Running { activity: Activity::Working { done: 1.., .. }, .. } => return,
-            Update::Queued { .. } | Update::Running { .. } | Update::BackingOff { .. } | Update::Reflecting { .. } => {}
-            Update::Done(view) => panic!("job {job} was not to end: {:?}", view.state),
+        let update = update.expect("an update");
+        if matches!(update, Update::Running { activity: Activity::Working { done: 1.., .. }, .. }) {
+            return;
         }
+        assert!(!matches!(update, Update::Done(_)), "job {job} was not to end: {update:?}");
     }
     panic!("no more updates of job {job}");
 }
 
 /// How a job has ended.
 pub(crate) fn outcome(view: &JobView) -> &Outcome {
-    match &view.state {
-        JobState::Done(outcome) => outcome,
-        JobState::Queued { .. }
-        | JobState::BackingOff { .. }
-        | JobState::Running { .. }
-        | JobState::Reflecting { .. } => {
-            panic!("job {} has not ended: {:?}", view.id, view.state)
-        }
-    }
+    let JobState::Done(outcome) = &view.state else { panic!("job {} has not ended: {:?}", view.id, view.state) };
+    outcome
 }
 
 /// Runs a job to its end, which must be a picture.

@@ -71,7 +71,9 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
         Outcome::Text { text, complete, truncated_tokens, tokens } => {
             output.text(&clean_lines(text))?;
             if *truncated_tokens > 0 {
-                output.note(&format!("the model reads {truncated_tokens} tokens less; the end of the prompt was ignored"));
+                output.note(&format!(
+                    "the model reads {truncated_tokens} tokens less; the end of the prompt was ignored"
+                ));
             }
             if !complete {
                 output.note(&format!("cut short after {tokens} tokens; --max-tokens allows more"));

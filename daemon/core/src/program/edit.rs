@@ -25,7 +25,7 @@ pub const DEFAULT_GROW: u32 = 3;
 pub struct Editing {
     /// With nothing left open.
     spec: JobSpec,
-    edit: EditSpec,
+    edit: Box<EditSpec>,
     found: Option<Vec<Found>>,
     mask: Option<Mask>,
     /// How the last of its stages ended that ends the job.

@@ -100,8 +100,19 @@ mod tests {
     #[test]
     fn what_no_rule_knows_is_none() {
         for text in [
-            "", "blue", "make", "make it blue", "make the", "make the blue", "make the red blue", "the circle blue",
-            "replace the circle", "replace the circle with", "turn the into a dog", "remove the circle", "make blue",
+            "",
+            "blue",
+            "make",
+            "make it blue",
+            "make the",
+            "make the blue",
+            "make the red blue",
+            "the circle blue",
+            "replace the circle",
+            "replace the circle with",
+            "turn the into a dog",
+            "remove the circle",
+            "make blue",
         ] {
             assert_eq!(read(text), None, "{text}");
         }

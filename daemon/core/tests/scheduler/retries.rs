@@ -33,10 +33,8 @@ fn run_out(shell: &mut Shell, job: JobId, over_bytes: u64) {
 }
 
 fn retry_of(shell: &Shell, job: JobId) -> Option<(u32, u64)> {
-    match shell.scheduler.view(job, shell.now)?.state {
-        JobState::BackingOff { retry, within_ms } => Some((retry, within_ms)),
-        JobState::Queued { .. } | JobState::Reflecting { .. } | JobState::Running { .. } | JobState::Done(_) => None,
-    }
+    let JobState::BackingOff { retry, within_ms } = shell.scheduler.view(job, shell.now)?.state else { return None };
+    Some((retry, within_ms))
 }
 
 #[test]

@@ -13,10 +13,8 @@ use crate::rig::{FLUX, HEAVY, MODEL_TABLES, Rig, txt2img, weights};
 const STEPS: u32 = 16;
 
 fn made(product: Product) -> Vec<u8> {
-    match product {
-        Product::Image { png, .. } => png,
-        Product::Answers(answers) => panic!("{answers:?}"),
-    }
+    let Product::Image { png, .. } = product else { panic!("{product:?}") };
+    png
 }
 
 fn picture(png: &[u8]) -> Picture {

@@ -155,10 +155,7 @@ impl Rig {
 
     /// The same, of a job and an attempt.
     pub(crate) fn begin_attempt(&mut self, job: JobId, attempt: u32, lane: usize, spec: JobSpec, lease_bytes: u64) {
-        let files = match &spec.task {
-            Task::Txt2Img(_) => Vec::new(),
-            Task::Img2Img(_) | Task::Vqa(_) => vec![samples()],
-        };
+        let files = if let Task::Txt2Img(_) = &spec.task { Vec::new() } else { vec![samples()] };
         let stage = Stage { spec, pictures: files.len(), preview_after: None };
         self.tell_with(Command::Run { job, attempt, lane, stage, lease_bytes, flush: false }, files);
     }

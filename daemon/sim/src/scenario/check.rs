@@ -90,7 +90,9 @@ impl Scenario {
                 return Err(undefined(&format!("kind {name:?}"), "model", &kind.model));
             }
             if kind.task == TaskKind::Edit {
-                return invalid(format!("kind {name:?} is an edit, which is several jobs; add a kind for each of its stages"));
+                return invalid(format!(
+                    "kind {name:?} is an edit, which is several jobs; add a kind for each of its stages"
+                ));
             }
             within(&format!("steps of kind {name:?}"), kind.steps, STEPS)?;
             let yields = kind.steps.saturating_mul(kind.yields_per_step);

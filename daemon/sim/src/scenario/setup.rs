@@ -2,8 +2,8 @@
 
 use gpusched_core::{Catalog, Class, FlushRule, GateRule, Plan, PlanError, Quotas, Retry, Route};
 use gpusched_shared::{
-    AnalyzeSpec, Declared, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ModelInfo, ScoreSpec, SegmentSpec, Size, Task,
-    TaskKind, VqaSpec,
+    AnalyzeSpec, Declared, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ModelInfo, ScoreSpec, SegmentSpec,
+    Size, Task, TaskKind, VqaSpec,
 };
 
 use super::check::mean_s;
@@ -58,7 +58,7 @@ impl Scenario {
             TaskKind::Inpaint => {
                 Task::Inpaint(InpaintSpec { image: ImageSpec { size: None, ..image() }, grow: Some(0) })
             }
-            TaskKind::Edit => Task::Edit(EditSpec::new("e")),
+            TaskKind::Edit => Task::Edit(Box::new(EditSpec::new("e"))),
             TaskKind::Analyze => Task::Analyze(AnalyzeSpec { prompt: "p".to_owned(), max_tokens: Some(1) }),
             TaskKind::Score => Task::Score(ScoreSpec { text: "t".to_owned() }),
         };

@@ -17,7 +17,9 @@ pub(crate) fn explanation(why: &Explanation) -> String {
             lines.push(("starts", forecast(why.starts_in_ms)));
             lines.push(("ends", forecast(why.ends_in_ms)));
         }
-        JobState::Running { .. } | JobState::Reflecting { .. } | JobState::Editing { .. } => lines.push(("ends", forecast(why.ends_in_ms))),
+        JobState::Running { .. } | JobState::Reflecting { .. } | JobState::Editing { .. } => {
+            lines.push(("ends", forecast(why.ends_in_ms)));
+        }
         JobState::Done(_) => {}
     }
     fields(&lines)

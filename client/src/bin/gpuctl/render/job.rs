@@ -250,9 +250,9 @@ fn result(outcome: &Outcome, lines: &mut Lines) {
         Outcome::Answers(answers) => {
             lines.extend(answers.iter().map(|a| ("answer", format!("{:.3}  {}", a.score, clean(&a.label)))));
         }
-        Outcome::Found(found) => lines.extend(
-            found.iter().map(|Found { area, score }| ("found", format!("{score:.3}  {area}"))),
-        ),
+        Outcome::Found(found) => {
+            lines.extend(found.iter().map(|Found { area, score }| ("found", format!("{score:.3}  {area}"))));
+        }
         Outcome::Mask { blob, size, inside, score } => {
             lines.push(("mask", format!("{inside} of {size} pixels, {}", Bytes(blob.bytes))));
             lines.push(("score", format!("{score:.3}")));

@@ -144,12 +144,10 @@ fn counted(update: &Update) -> Option<(u32, u32)> {
     match update {
         Update::Running { activity, .. }
         | Update::Reflecting { phase: Phase::Making { activity, .. }, .. }
-        | Update::Editing { phase: Phase::Making { activity, .. }, .. } => {
-            match *activity {
-                Activity::Loading { done, of } | Activity::Working { done, of } => Some((done, of)),
-                Activity::Starting => None,
-            }
-        }
+        | Update::Editing { phase: Phase::Making { activity, .. }, .. } => match *activity {
+            Activity::Loading { done, of } | Activity::Working { done, of } => Some((done, of)),
+            Activity::Starting => None,
+        },
         Update::Reflecting { phase: Phase::Checking { done, of }, .. }
         | Update::Editing { phase: Phase::Checking { done, of }, .. } => Some((u32::from(*done), u32::from(*of))),
         Update::Queued { .. }
