@@ -65,11 +65,10 @@ impl World {
                 let Known { record, came } = &self.jobs[&job];
                 match (&record.spec.reflect, &reflection) {
                     (Some(reflect), Some(reflection)) => self.check_reflection(job, reflect, &outcome, reflection),
-                    // Checks run side by side, so only others are never in two places.
+                    (None, None) if matches!(record.spec.task, Task::Edit(_)) => self.check_edit(job, &outcome),
+                    // Only others are never in two places: checks run side by side, and of an edit counts what its stages took before
+                    // the daemon died.
                     (None, None) => {
-                        if matches!(record.spec.task, Task::Edit(_)) {
-                            self.check_edit(job, &outcome);
-                        }
                         assert!(wait_us + run_us <= self.now.since(*came), "job {job} was nowhere twice");
                     }
                     _ => panic!("job {job} reflects, or has nothing to show for it"),

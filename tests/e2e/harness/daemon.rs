@@ -79,10 +79,13 @@ impl Home {
              [limits]\n{limits}\n\n\
              [[class]]\nname = \"heavy\"\nqueue = {queue}\n{heavy}\n\n\
              [[class]]\nname = \"light\"\ndurability = \"process\"\n{light}\n\n\
-             [[route]]\ntask = \"vqa\"\nclass = \"light\"\n\n\
+{looks}\
              [[route]]\nclass = \"heavy\"\n",
             models(),
             self.file("models"),
+            looks = ["vqa", "detect", "segment", "analyze", "score"]
+                .map(|task| format!("[[route]]\ntask = {task:?}\nclass = \"light\"\n\n"))
+                .concat(),
         );
         let path = self.file(name);
         fs::write(&path, text).expect("written");
