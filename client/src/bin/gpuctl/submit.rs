@@ -23,6 +23,7 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Hands in a job and, unless told otherwise, waits for its result.
 pub(crate) async fn run(submit: Submit, global: &Global, output: &Output) -> Result<Exit, Failure> {
+    submit.check().map_err(Failure::Usage)?;
     if let Some(picture) = submit.picture() {
         save::check(&picture.target, output)?;
     }
@@ -98,7 +99,8 @@ async fn finish(job: &mut Job, submit: &Submit, progress: Progress, output: &Out
     let view = follow(job, progress).await?;
     let exit = conclude(&view, output)?;
     let mut result = json!({ "result": view });
-    if let (JobState::Done(Outcome::Image { .. }), Some(picture)) = (&view.state, submit.picture()) {
+    let made = matches!(&view.state, JobState::Done(outcome) if outcome.blob().is_some());
+    if let Some(picture) = submit.picture().filter(|_| made) {
         let png = job.fetch_bytes().await?;
         if let Some(file) = save::write(&png, job.id(), None, &picture.target, output)? {
             if output.json {

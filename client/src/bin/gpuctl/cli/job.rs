@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use gpusched_client::shared::spec::PRIORITY;
-use gpusched_client::shared::{ImageSpec, JobSpec, Size, Task, VqaSpec};
+use gpusched_client::shared::{
+    Area, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ScoreSpec, SegmentSpec, Size, Task, VqaSpec,
+};
 
 use super::reflect::ReflectOptions;
+use super::region::{Detect, Edit, Inpaint, Score, Segment};
 use super::{Absence, Target};
 
 /// What a job says where only its options matter. It does not matter to where a job goes, but no job says nothing.
 const ANY_TEXT: &str = "any text";
+const ANY_AREA: Area = Area { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
 
 /// A job to hand in.
 #[derive(Debug, Subcommand)]
@@ -66,6 +70,16 @@ pub(crate) enum Submit {
         #[command(flatten)]
         submission: SubmissionOptions,
     },
+    /// Change a picture as an instruction says.
+    Edit(Edit),
+    /// Find in a picture what a text names; prints where it is.
+    Detect(Detect),
+    /// Tell the pixels of a thing in a picture from the rest; writes them as a mask.
+    Segment(Segment),
+    /// Make a region of a picture anew.
+    Inpaint(Inpaint),
+    /// Say how well a picture fits a text; prints the cosine, -1 to 1.
+    Score(Score),
 }
 
 /// A job to ask about.
@@ -90,19 +104,33 @@ pub(crate) enum Question {
         job: JobOptions,
     },
     /// An answer to a question about a picture.
-    Vqa {
-        #[command(flatten)]
-        ignored: Ignored,
-        #[command(flatten)]
-        job: JobOptions,
-    },
+    Vqa(Plain),
+    /// An edit of a picture.
+    Edit(Plain),
+    /// Where in a picture something is.
+    Detect(Plain),
+    /// The pixels of a thing in a picture.
+    Segment(Plain),
+    /// A region of a picture made anew.
+    Inpaint(Plain),
+    /// How well a picture fits a text.
+    Score(Plain),
+}
+
+/// A job of which nothing but what every job takes matters to where it goes.
+#[derive(Debug, Args)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    ignored: Ignored,
+    #[command(flatten)]
+    job: JobOptions,
 }
 
 /// What `submit` wants beside options, so that one line serves both.
 #[derive(Debug, Args)]
 pub(crate) struct Ignored {
     /// Picture and text as for `submit`: may be left out, and do not matter.
-    #[arg(value_name = "TEXT", num_args = 0..=2)]
+    #[arg(value_name = "TEXT", num_args = 0..=3)]
     _text: Vec<OsString>,
 }
 
@@ -184,7 +212,17 @@ impl Submit {
             Self::Vqa { question, top, job, .. } => {
                 job.spec(Task::Vqa(VqaSpec { question: question.clone(), top: top.unwrap_or(1) }))
             }
+            Self::Edit(edit) => edit.spec(),
+            Self::Detect(detect) => detect.spec(),
+            Self::Segment(segment) => segment.spec(),
+            Self::Inpaint(inpaint) => inpaint.spec(),
+            Self::Score(score) => score.spec(),
         }
+    }
+
+    /// What does not go together, for a person.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Self::Edit(edit) = self { edit.check() } else { Ok(()) }
     }
 
     /// The pictures to hand in with it.
@@ -193,23 +231,37 @@ impl Submit {
             Self::Txt2img { .. } => Vec::new(),
             Self::Img2img { source, more, .. } => std::iter::once(source).chain(more).collect(),
             Self::Vqa { image, .. } => vec![image],
+            Self::Edit(edit) => vec![&edit.image],
+            Self::Detect(detect) => vec![&detect.image],
+            Self::Segment(segment) => vec![&segment.image],
+            Self::Inpaint(inpaint) => vec![&inpaint.image, &inpaint.mask],
+            Self::Score(score) => vec![&score.image],
         }
     }
 
     /// How to hand it in.
     pub(crate) fn submission(&self) -> &SubmissionOptions {
         match self {
-            Self::Txt2img { submission, .. } | Self::Img2img { submission, .. } | Self::Vqa { submission, .. } => {
-                submission
-            }
+            Self::Txt2img { submission, .. }
+            | Self::Img2img { submission, .. }
+            | Self::Vqa { submission, .. }
+            | Self::Edit(Edit { submission, .. })
+            | Self::Detect(Detect { submission, .. })
+            | Self::Segment(Segment { submission, .. })
+            | Self::Inpaint(Inpaint { submission, .. })
+            | Self::Score(Score { submission, .. }) => submission,
         }
     }
 
     /// What to do with the picture it makes, if it makes one.
     pub(crate) fn picture(&self) -> Option<&PictureOptions> {
         match self {
-            Self::Txt2img { picture, .. } | Self::Img2img { picture, .. } => Some(picture),
-            Self::Vqa { .. } => None,
+            Self::Txt2img { picture, .. }
+            | Self::Img2img { picture, .. }
+            | Self::Edit(Edit { picture, .. })
+            | Self::Segment(Segment { picture, .. })
+            | Self::Inpaint(Inpaint { picture, .. }) => Some(picture),
+            Self::Vqa { .. } | Self::Detect(_) | Self::Score(_) => None,
         }
     }
 }
@@ -220,20 +272,34 @@ impl Question {
         match self {
             Self::Txt2img { image, job, .. } => job.spec(Task::Txt2Img(image.spec(ANY_TEXT))),
             Self::Img2img { image, job, .. } => job.spec(Task::Img2Img(image.spec(ANY_TEXT))),
-            Self::Vqa { job, .. } => job.spec(Task::Vqa(VqaSpec { question: ANY_TEXT.to_owned(), top: 1 })),
+            Self::Vqa(Plain { job, .. }) => job.spec(Task::Vqa(VqaSpec { question: ANY_TEXT.to_owned(), top: 1 })),
+            Self::Edit(Plain { job, .. }) => job.spec(Task::Edit(Box::new(any_edit()))),
+            Self::Detect(Plain { job, .. }) => {
+                job.spec(Task::Detect(DetectSpec { query: ANY_TEXT.to_owned(), threshold: None }))
+            }
+            Self::Segment(Plain { job, .. }) => job.spec(Task::Segment(SegmentSpec::of(ANY_AREA))),
+            Self::Inpaint(Plain { job, .. }) => {
+                job.spec(Task::Inpaint(InpaintSpec { image: ImageSpec::new(ANY_TEXT), grow: None }))
+            }
+            Self::Score(Plain { job, .. }) => job.spec(Task::Score(ScoreSpec { text: ANY_TEXT.to_owned() })),
         }
     }
 }
 
+fn any_edit() -> EditSpec {
+    let text = || Some(ANY_TEXT.to_owned());
+    EditSpec { target: text(), prompt: text(), ..EditSpec::new(ANY_TEXT) }
+}
+
 impl ImageOptions {
-    fn spec(&self, prompt: &str) -> ImageSpec {
+    pub(super) fn spec(&self, prompt: &str) -> ImageSpec {
         let &Self { seed, steps, size, guidance } = self;
         ImageSpec { prompt: prompt.to_owned(), seed, steps, size, guidance }
     }
 }
 
 impl JobOptions {
-    fn spec(&self, task: Task) -> JobSpec {
+    pub(super) fn spec(&self, task: Task) -> JobSpec {
         JobSpec {
             model: self.model.clone(),
             priority: self.priority,

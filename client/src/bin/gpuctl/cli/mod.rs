@@ -3,6 +3,7 @@
 mod job;
 mod record;
 mod reflect;
+mod region;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
