@@ -3,6 +3,7 @@
 
 mod admission;
 mod bounds;
+mod editing;
 mod ending;
 mod explaining;
 mod fifo;

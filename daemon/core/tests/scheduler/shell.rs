@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::mem::take;
 
 use gpusched_core::{
-    Catalog, Class, Effect, Input, JobRecord, Key, LaneId, Plan, Route, Scheduler, SessionId, Ticket, Time, Unfinished,
+    Catalog, Class, Effect, Input, JobRecord, Key, LaneId, Picture, Plan, Route, Scheduler, SessionId, Ticket, Time,
+    Unfinished,
 };
 use gpusched_shared::{
     Declared, ImageSpec, JobId, JobSpec, ModelInfo, Outcome, Reason, Rejection, Size, Task, TaskKind, Uid, Update,
@@ -133,30 +134,25 @@ impl Shell {
     /// `None` if there is no answer yet.
     pub(crate) fn submit_as(&mut self, uid: Uid, spec: JobSpec, attached: bool) -> Option<Result<JobId, Rejection>> {
         self.answers.clear();
-        self.hand_in(uid, spec, attached, None);
+        self.hand_in(uid, spec, attached, None, Vec::new());
         self.answers.pop()
     }
 
     /// A submission that may be repeated.
     pub(crate) fn submit_keyed(&mut self, uid: Uid, spec: JobSpec, attached: bool, key: Key) {
-        self.hand_in(uid, spec, attached, Some(key));
+        self.hand_in(uid, spec, attached, Some(key), Vec::new());
     }
 
-    fn hand_in(&mut self, uid: Uid, spec: JobSpec, attached: bool, key: Option<Key>) {
+    /// One that comes with pictures.
+    pub(crate) fn submit_with(&mut self, uid: Uid, spec: JobSpec, pictures: Vec<Picture>) {
+        self.hand_in(uid, spec, false, None, pictures);
+    }
+
+    fn hand_in(&mut self, uid: Uid, spec: JobSpec, attached: bool, key: Option<Key>, pictures: Vec<Picture>) {
         let (ticket, session) = (Ticket(self.next_ticket), self.session);
         self.next_ticket += 1;
         let unix_ms = self.now.0 / 1000;
-        self.input(Input::Submit {
-            ticket,
-            uid,
-            session,
-            spec,
-            pictures: Vec::new(),
-            attached,
-            key,
-            unix_ms,
-            boot: None,
-        });
+        self.input(Input::Submit { ticket, uid, session, spec, pictures, attached, key, unix_ms, boot: None });
     }
 
     pub(crate) fn restore(&mut self, record: JobRecord, age_ms: u64) {

@@ -283,7 +283,10 @@ mod tests {
         let args = ["segment", "a.png", "--area", "1,2,30,40.5", "--inside", "3,4", "--outside", "-1,0"];
         let Task::Segment(spec) = submit(&args).expect("a command line").spec().task else { panic!("no segment") };
         assert_eq!(spec.area, Some(Area { left: 1.0, top: 2.0, right: 30.0, bottom: 40.5 }));
-        assert_eq!(spec.points.iter().map(|point| (point.x, point.inside)).collect::<Vec<_>>(), [(3.0, true), (-1.0, false)]);
+        assert_eq!(
+            spec.points.iter().map(|point| (point.x, point.inside)).collect::<Vec<_>>(),
+            [(3.0, true), (-1.0, false)]
+        );
         for wrong in [&["--area", "1,2,3"][..], &["--inside", "1"], &["--inside", "1,x"], &[]] {
             assert!(submit(&[&["segment", "a.png"], wrong].concat()).is_err(), "{wrong:?}");
         }
