@@ -23,7 +23,8 @@ SINGLES, PAIRS, EDITS = 16000, 40000, 6000
 SINGLES_ONLY = 0.15  # the share of the first run before pairs and edits come in
 PAIR_SHARE, EDIT_SHARE = 0.6, 0.12
 # Of the second run.
-MORE_EDITS, SECOND_PAIR_SHARE, SECOND_EDIT_SHARE, SECOND_RATE = 24000, 0.35, 0.5, 0.4
+MORE_EDITS, SECOND_PAIR_SHARE, SECOND_EDIT_SHARE, SECOND_RATE = 24000, 0.2, 0.7, 0.4
+TWO_SHAPES = 0.8  # the share of its edits that are of two shapes
 LAYOUT_WEIGHT, NAMES_WEIGHT = 0.2, 0.05
 LAYOUT_BLOCK = 1  # the single-stream block whose output the layout is read from
 SIDE = 4
@@ -81,7 +82,7 @@ shipped = HERE.parent / "weights" / "flux2-klein-tiny"
 begun = shipped if second else run.work
 vae = AutoencoderKLFlux2.from_pretrained(begun / "vae").float().eval()
 tokenizer = Qwen2TokenizerFast.from_pretrained(begun / "tokenizer")
-data = random.Random(4343 if second else 4242)
+data = random.Random(4444 if second else 4242)
 
 
 def draw(make, count):
@@ -90,7 +91,7 @@ def draw(make, count):
 
 def edit(rng):
     """Of one shape; in the second run mostly of two."""
-    return world.edit(rng, 2 if second and rng.random() < 0.6 else 1)
+    return world.edit(rng, 2 if second and rng.random() < TWO_SHAPES else 1)
 
 
 singles = Examples(vae, tokenizer, *draw(world.single, SINGLES))
