@@ -32,7 +32,7 @@ pub(crate) enum Model {
 fn can_be_shared(kind: Kind) -> bool {
     match kind {
         Kind::ViltVqa => true,
-        Kind::Flux2Klein | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
+        Kind::Flux2Klein | Kind::Sd3 | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
     }
 }
 
@@ -232,7 +232,7 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             drop(model.words().encode(TRIAL));
             Ok(Model::Vilt(Box::new(model)))
         }
-        Kind::Clip | Kind::Owlv2 | Kind::Sam2 => {
+        Kind::Sd3 | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => {
             Err(Error::Input(format!("there is no task for {} models yet", entry.kind)))
         }
     }
