@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     flux2::files::TransformerFiles,
     loader::{WeightFiles, read_json},
+    sd3,
 };
 
 /// What a model is for.
@@ -20,6 +21,8 @@ use crate::{
 pub enum Kind {
     /// A FLUX.2 klein pipeline: pictures from text and reference pictures.
     Flux2Klein,
+    /// A Stable Diffusion 3 pipeline: pictures from text, and parts of pictures made anew.
+    Sd3,
     /// A ViLT with a head over answers: questions about pictures.
     ViltVqa,
     /// A CLIP: how well texts fit a picture.
@@ -47,6 +50,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Flux2Klein => "flux2-klein",
+            Self::Sd3 => "sd3",
             Self::ViltVqa => "vilt-vqa",
             Self::Clip => "clip",
             Self::Owlv2 => "owlv2",
@@ -81,6 +85,7 @@ impl Entry {
                 TransformerFiles::Tensors(files) => return files.stored_type(),
                 TransformerFiles::Gguf(_) => self.path.join("text_encoder"),
             },
+            Kind::Sd3 => self.path.join(sd3::TRANSFORMER),
             Kind::ViltVqa | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
@@ -123,7 +128,12 @@ pub(crate) const KLEIN_PARTS: [&str; 3] = ["text_encoder", "transformer", "vae"]
 fn recognise(path: &Path) -> Option<(Kind, u64)> {
     let bytes = |dir: &Path| WeightFiles::find(dir).and_then(|files| files.bytes()).ok();
     let index: Option<PipelineClass> = read_json(&path.join("model_index.json")).ok();
-    if index.is_some_and(|i| i.class_name == "Flux2KleinPipeline") {
+    let class = index.map(|index| index.class_name).unwrap_or_default();
+    if sd3::CLASSES.contains(&class.as_str()) {
+        let parts = sd3::parts(path);
+        return Some((Kind::Sd3, parts.iter().map(|part| bytes(part)).sum::<Option<u64>>()?));
+    }
+    if class == "Flux2KleinPipeline" {
         let [text_encoder, transformer, vae] = KLEIN_PARTS.map(|part| path.join(part));
         let transformer = TransformerFiles::find(&transformer).and_then(|files| files.bytes()).ok()?;
         return Some((Kind::Flux2Klein, bytes(&text_encoder)? + transformer + bytes(&vae)?));
@@ -183,6 +193,16 @@ mod tests {
             write(&second.join(name).join("config.json"), &format!("{{\"architectures\": [\"{class}\"]}}"));
             write(&second.join(name).join("model.safetensors"), "12");
         }
+        let sd3 = second.join("sd3");
+        write(&sd3.join("model_index.json"), r#"{"_class_name": "StableDiffusion3Pipeline"}"#);
+        for part in ["text_encoder", "text_encoder_2", "transformer", "vae"] {
+            write(&sd3.join(part).join("model.safetensors"), "123");
+        }
+        let third = second.join("sd3-third");
+        write(&third.join("model_index.json"), r#"{"_class_name": "StableDiffusion3InpaintPipeline"}"#);
+        for part in ["text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"] {
+            write(&third.join(part).join("model.safetensors"), "123");
+        }
         // The original checkpoint beside the components is not read, so it does not count.
         write(&klein.join("flux2-klein.safetensors"), "0123456789");
 
@@ -197,11 +217,13 @@ mod tests {
                 ("klein", klein, Kind::Flux2Klein, 10),
                 ("owl", second.join("owl"), Kind::Owlv2, 2),
                 ("sam2", first.join("sam2"), Kind::Sam2, 5),
+                ("sd3", sd3, Kind::Sd3, 12),
+                ("sd3-third", third, Kind::Sd3, 15),
             ]
         );
         assert_eq!(Kind::Flux2Klein.to_string(), "flux2-klein");
         assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
         assert_eq!((Kind::Clip.to_string(), Kind::Owlv2.to_string()), ("clip".to_owned(), "owlv2".to_owned()));
-        assert_eq!(Kind::Sam2.to_string(), "sam2");
+        assert_eq!((Kind::Sam2.to_string(), Kind::Sd3.to_string()), ("sam2".to_owned(), "sd3".to_owned()));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tokenizer::is_of_byte_pairs,
+};
 
 /// An estimate, on the safe side: of numbers, whose size is that of the type computed in, and of bytes beside them.
 ///
@@ -94,8 +97,11 @@ pub(crate) fn tables_bytes(tokenizer_file_bytes: u64) -> u64 {
     TABLES_BYTES + TOKENIZER * tokenizer_file_bytes
 }
 
-/// The size of the tokenizer's file in `dir`.
+/// The size of the tokenizer's file in `dir`, or what it would about be of a vocabulary and merges.
 pub(crate) fn tokenizer_file_bytes(dir: &Path) -> Result<u64> {
-    let path = dir.join("tokenizer.json");
-    Ok(std::fs::metadata(&path).map_err(|e| Error::missing(&path, e))?.len())
+    let size = |name: &str| {
+        let path = dir.join(name);
+        Ok(std::fs::metadata(&path).map_err(|e| Error::missing(&path, e))?.len())
+    };
+    if is_of_byte_pairs(dir) { Ok(2 * (size("vocab.json")? + size("merges.txt")?)) } else { size("tokenizer.json") }
 }

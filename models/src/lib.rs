@@ -7,6 +7,7 @@
 //! short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of directories.
 
 pub mod attention;
+mod byte_pairs;
 pub mod catalog;
 pub mod census;
 pub mod clip;

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use tokenizers::Tokenizer;
 
 use crate::{
+    byte_pairs::{Special, tokenizer_json},
     error::{Error, Result},
     loader::read_optional_json,
 };
@@ -34,6 +35,11 @@ impl Words {
     fn with_config(dir: &Path, vocabulary: usize, config: &TokenizerConfig) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|e| Error::missing(&path, e))?;
+        Self::of_json(bytes, path, vocabulary, config)
+    }
+
+    /// `bytes` are what `tokenizer.json` says, wherever it is from; `path` is what to name if it is wrong.
+    fn of_json(bytes: Vec<u8>, path: PathBuf, vocabulary: usize, config: &TokenizerConfig) -> Result<Self> {
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| Error::tokenizer(&path, e.to_string()))?;
         // Lengths are this crate's business: whatever the file was saved with would hide how much was cut off.
         tokenizer.with_padding(None);
@@ -99,18 +105,8 @@ impl ChatTokenizer {
         let config_path = dir.join("tokenizer_config.json");
         let config = TokenizerConfig::read(dir)?;
         let words = Words::with_config(dir, vocabulary, &config)?;
-        for (key, side) in [("padding_side", &config.padding_side), ("truncation_side", &config.truncation_side)] {
-            if let Some(side) = side.as_deref().filter(|&side| side != "right") {
-                return Err(Error::config(&config_path, format!("{key} is {side:?}; only \"right\" is supported")));
-            }
-        }
         let special = SpecialTokens::of(&config);
-        let pad = special.pad.as_deref().ok_or_else(|| Error::config(&config_path, "pad_token is missing"))?;
-        let pad = words
-            .tokenizer
-            .token_to_id(pad)
-            .filter(|&id| (id as usize) < vocabulary)
-            .ok_or_else(|| Error::config(&config_path, format!("pad_token {pad:?} is not in the vocabulary")))?;
+        let pad = config.pad(&words, &config_path)?;
         let (template, template_path) = template(dir, &config)?;
         let length = words.max_length().min(max_length);
         if length == 0 {
@@ -171,6 +167,66 @@ impl ChatTokenizer {
     }
 }
 
+/// Texts to token ids of a fixed length, as diffusion models read them: cut before the last token, or padded on the right.
+pub struct PaddedWords {
+    words: Words,
+    pad: u32,
+}
+
+impl PaddedWords {
+    /// Reads the tokenizer in `dir`, for a model that knows `vocabulary` tokens: a `tokenizer.json`, or CLIP's `vocab.json` and
+    /// `merges.txt`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`], [`Error::Config`] or [`Error::Tokenizer`] if a file cannot be used.
+    pub fn load(dir: &Path, vocabulary: usize) -> Result<Self> {
+        let (path, config) = (dir.join("tokenizer_config.json"), TokenizerConfig::read(dir)?);
+        let words = if is_of_byte_pairs(dir) {
+            let SpecialTokens { bos, eos, pad, unk } = SpecialTokens::of(&config);
+            let end = eos.as_deref().unwrap_or("<|endoftext|>");
+            let special = Special {
+                begin: bos.as_deref().unwrap_or("<|startoftext|>"),
+                end,
+                unknown: unk.as_deref().unwrap_or(end),
+                pad: pad.as_deref().unwrap_or(end),
+                added: &config.added_tokens_decoder,
+            };
+            Words::of_json(tokenizer_json(dir, &special)?, dir.join("vocab.json"), vocabulary, &config)?
+        } else {
+            Words::with_config(dir, vocabulary, &config)?
+        };
+        let pad = config.pad(&words, &path)?;
+        Ok(Self { words, pad })
+    }
+
+    /// As [`Words::max_length`].
+    #[must_use]
+    pub fn max_length(&self) -> usize {
+        self.words.max_length()
+    }
+
+    /// `text` as `length` token ids, of which the last of the text is kept where it does not fit: it is the end token.
+    ///
+    /// # Errors
+    ///
+    /// As [`Words::encode`].
+    pub fn encode(&self, text: &str, length: usize) -> Result<Prompt> {
+        let mut ids = self.words.encode(text)?;
+        let (used, truncated) = (ids.len().min(length), ids.len().saturating_sub(length) as u32);
+        if truncated > 0 && used > 0 {
+            ids.swap(used - 1, used - 1 + truncated as usize);
+        }
+        ids.resize(length, self.pad);
+        Ok(Prompt { ids, used, truncated })
+    }
+}
+
+/// Whether the tokenizer in `dir` is a vocabulary and merges, and not a `tokenizer.json`.
+pub(crate) fn is_of_byte_pairs(dir: &Path) -> bool {
+    !dir.join("tokenizer.json").exists() && dir.join("vocab.json").exists()
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenizerConfig {
@@ -181,11 +237,25 @@ struct TokenizerConfig {
     bos_token: Option<Json>,
     eos_token: Option<Json>,
     pad_token: Option<Json>,
+    unk_token: Option<Json>,
+    added_tokens_decoder: Map<String, Json>,
 }
 
 impl TokenizerConfig {
     fn read(dir: &Path) -> Result<Self> {
         Ok(read_optional_json(&dir.join("tokenizer_config.json"))?.unwrap_or_default())
+    }
+
+    /// The number of what the library pads with. `path` is this file; one that wants texts padded or cut on the left is refused.
+    fn pad(&self, words: &Words, path: &Path) -> Result<u32> {
+        for (key, side) in [("padding_side", &self.padding_side), ("truncation_side", &self.truncation_side)] {
+            if let Some(side) = side.as_deref().filter(|&side| side != "right") {
+                return Err(Error::config(path, format!("{key} is {side:?}; only \"right\" is supported")));
+            }
+        }
+        let pad = SpecialTokens::of(self).pad.ok_or_else(|| Error::config(path, "pad_token is missing"))?;
+        let id = words.tokenizer.token_to_id(&pad).filter(|&id| (id as usize) < words.vocabulary);
+        id.ok_or_else(|| Error::config(path, format!("pad_token {pad:?} is not in the vocabulary")))
     }
 }
 
@@ -193,6 +263,7 @@ struct SpecialTokens {
     bos: Option<String>,
     eos: Option<String>,
     pad: Option<String>,
+    unk: Option<String>,
 }
 
 impl SpecialTokens {
@@ -202,7 +273,12 @@ impl SpecialTokens {
             let token = token.as_ref()?;
             token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
         };
-        Self { bos: text(&config.bos_token), eos: text(&config.eos_token), pad: text(&config.pad_token) }
+        Self {
+            bos: text(&config.bos_token),
+            eos: text(&config.eos_token),
+            pad: text(&config.pad_token),
+            unk: text(&config.unk_token),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod event;
 pub mod faults;
 mod gate;
 mod housekeeper;
+mod inpaint;
 mod inspector;
 mod lane;
 mod lease;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use gpusched_models::clip::Clip;
 use gpusched_models::owlv2::Owlv2;
 use gpusched_models::sam2::Sam2;
-use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, vilt};
+use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, sd3, vilt};
 
 use crate::account::Account;
 use crate::catalog::Known;
@@ -32,13 +32,14 @@ pub(crate) enum Model {
     Owlv2(Box<Owlv2>),
     Sam2(Box<Sam2>),
     Clip(Box<Clip>),
+    Sd3(Box<sd3::Pipeline>),
 }
 
 /// Whether what one lane has loaded can be another lane's model, too.
 fn can_be_shared(kind: Kind) -> bool {
     match kind {
         Kind::ViltVqa => true,
-        Kind::Flux2Klein | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
+        Kind::Flux2Klein | Kind::Sd3 | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
     }
 }
 
@@ -50,7 +51,7 @@ impl Model {
                 let model = model.again(at.stream.device(), &|tensor| at.stream.share(tensor))?;
                 Ok(Self::Vilt(Box::new(model)))
             }
-            Self::Flux2(_) | Self::Owlv2(_) | Self::Sam2(_) | Self::Clip(_) => load(known, at),
+            Self::Flux2(_) | Self::Owlv2(_) | Self::Sam2(_) | Self::Clip(_) | Self::Sd3(_) => load(known, at),
         }
     }
 }
@@ -248,6 +249,11 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             let model = Clip::load(&entry.path, device, *dtype, at)?;
             drop(model.words().encode(TRIAL));
             Ok(Model::Clip(Box::new(model)))
+        }
+        Kind::Sd3 => {
+            let pipeline = sd3::Pipeline::load(&entry.path, device, *dtype, at)?;
+            drop(pipeline.words().encode(TRIAL));
+            Ok(Model::Sd3(Box::new(pipeline)))
         }
     }
 }

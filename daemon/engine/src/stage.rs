@@ -13,7 +13,7 @@ use crate::device::Diagnosis;
 use crate::event::{Event, Failure, Product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
-use crate::{picture, product, region};
+use crate::{inpaint, picture, product, region};
 
 /// Why a stage made nothing.
 pub(crate) enum Stopped {
@@ -113,9 +113,16 @@ fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'
         }
         (Task::Detect(asked), Model::Owlv2(model)) => region::detect(model, first(&pictures)?, asked, at),
         (Task::Segment(asked), Model::Sam2(model)) => region::segment(model, first(&pictures)?, asked, at),
+        (Task::Txt2Img(image), Model::Sd3(pipeline)) => inpaint::generate(pipeline, spec, image, at),
+        (Task::Inpaint(asked), Model::Sd3(pipeline)) => inpaint::inpaint(pipeline, spec, asked, &pictures, at),
         (Task::Score(asked), Model::Clip(model)) => region::score(model, first(&pictures)?, asked, at),
         (task, _) => Err(Failure::engine(format!("model {name} does not do {}", task.kind())).into()),
     }
+}
+
+/// The scheduler fills everything in.
+pub(crate) fn open() -> Failure {
+    Failure::engine("the stage leaves something open")
 }
 
 fn first(pictures: &[Picture]) -> Result<&Picture, Failure> {
@@ -129,7 +136,6 @@ fn generate(
     (references, preview_after): (&[Picture], Option<u32>),
     at: &LaneYield<'_>,
 ) -> Result<Product, Stopped> {
-    let open = || Failure::engine("the stage leaves seed, steps, size or guidance open");
     let size = image.size.ok_or_else(open)?;
     let request = flux2::Request {
         prompt: &image.prompt,

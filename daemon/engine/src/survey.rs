@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
-use gpusched_models::{Breakdown, Entry, Error, Kind, Part, clip, flux2, owlv2, sam2, vilt};
+use gpusched_models::{Breakdown, Entry, Error, Kind, Part, clip, flux2, owlv2, sam2, sd3, vilt};
 pub use gpusched_models::{Quantised, gguf::Quant};
 use gpusched_shared::ModelInfo;
 
@@ -191,6 +191,7 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
         Kind::Clip => clip::breakdown(&entry.path)?,
         Kind::Owlv2 => owlv2::breakdown(&entry.path)?,
         Kind::Sam2 => sam2::breakdown(&entry.path)?,
+        Kind::Sd3 => sd3::breakdown(&entry.path)?,
     };
     let info = catalog::info(entry, precision.bytes())?;
     Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))

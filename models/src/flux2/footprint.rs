@@ -31,9 +31,9 @@ const SCORES: f64 = 2.0;
 /// unfolds of large pictures is less than what this is rounded up by.
 const MAPS: f64 = 6.0;
 /// Numbers for each pixel of the pictures themselves: three channels, as bytes and twice as numbers.
-const PIXEL: f64 = 8.0;
+pub(crate) const PIXEL: f64 = 8.0;
 /// What the tokenizer keeps for each thread that uses it, once it has.
-const CACHES: f64 = 65_536.0;
+pub(crate) const CACHES: f64 = 65_536.0;
 
 /// Numbers for each of a quantised matrix while it is multiplied: in full precision, and in half.
 const CONVERTED: f64 = 3.0;
@@ -96,7 +96,7 @@ impl Configs {
     /// What the parts need, with so many parameters each.
     pub(super) fn breakdown(&self, counts: [Count; 3], tokenizer_file_bytes: u64) -> Breakdown {
         let names = ["text encoder", "transformer", "autoencoder"];
-        let needs = [self.text_encoder(), self.transformer(), self.autoencoder()];
+        let needs = [self.text_encoder(), self.transformer(), (0.0, autoencoder(&self.vae, self.largest()))];
         let part = |((name, count), (numbers, per_pixel)): ((_, Count), (f64, f64))| Part {
             name,
             parameters: count.read,
@@ -139,38 +139,38 @@ impl Configs {
         let per_token = self.batch() * (STREAMS * config.width() as f64 + INNER * config.mlp_width() as f64);
         let picture_tokens = 1.0 / f64::from(self.defaults.multiple).powi(2);
         let heads = self.batch() * config.num_attention_heads as f64;
-        let (scores, scores_per_token) = scores(heads, tokens, self.largest() * picture_tokens);
+        let (scores, scores_per_token) = scores(SCORES, heads, tokens, self.largest() * picture_tokens);
         (tokens * per_token + scores, picture_tokens * (per_token + scores_per_token))
     }
+}
 
-    /// Likewise of the autoencoder.
-    fn autoencoder(&self) -> (f64, f64) {
-        // A level works on its own channels and, where it doubles the size, on those of the level below.
-        let level = |channels: &[usize], i: usize| {
-            let here = channels[i..].iter().take(2).copied().max().unwrap_or(0) as f64;
-            here / 4f64.powi(i as i32)
-        };
-        let channels = [self.vae.block_out_channels.as_slice(), self.vae.decoder_channels()];
-        let maps = channels.into_iter().flat_map(|all| (0..all.len()).map(move |i| level(all, i)));
-        let maps = MAPS * maps.fold(0.0, f64::max);
-        if !self.vae.mid_block_add_attention {
-            return (0.0, maps);
-        }
-        // One head over all positions of the lowest level.
-        let area = f64::from(self.vae.scale()).powi(2);
-        let (_, scores_per_position) = scores(1.0, 0.0, self.largest() / area);
-        (0.0, maps.max(scores_per_position / area))
+/// Numbers that an autoencoder holds for each pixel, of pictures of up to `largest` pixels.
+pub(crate) fn autoencoder(config: &VaeConfig, largest: f64) -> f64 {
+    // A level works on its own channels and, where it doubles the size, on those of the level below.
+    let level = |channels: &[usize], i: usize| {
+        let here = channels[i..].iter().take(2).copied().max().unwrap_or(0) as f64;
+        here / 4f64.powi(i as i32)
+    };
+    let channels = [config.block_out_channels.as_slice(), config.decoder_channels()];
+    let maps = channels.into_iter().flat_map(|all| (0..all.len()).map(move |i| level(all, i)));
+    let maps = MAPS * maps.fold(0.0, f64::max);
+    if !config.mid_block_add_attention {
+        return maps;
     }
+    // One head over all positions of the lowest level.
+    let area = f64::from(config.scale()).powi(2);
+    let (_, scores_per_position) = scores(SCORES, 1.0, 0.0, largest / area);
+    maps.max(scores_per_position / area)
 }
 
 /// What attention holds of scores, over `fixed` tokens and up to `most` others: for the fixed ones alone, and for each of the others.
 ///
 /// With `t` fixed tokens and `x` others there are (t + x)² = t² + (2t + x) x scores, up to where queries are taken in
-/// slices; the line through the point where that begins lies above them all.
-fn scores(heads: f64, fixed: f64, most: f64) -> (f64, f64) {
+/// slices; the line through the point where that begins lies above them all. `copies` of each score are alive at once.
+pub(crate) fn scores(copies: f64, heads: f64, fixed: f64, most: f64) -> (f64, f64) {
     let whole = (MAX_SCORES as f64 / heads).sqrt();
     let (fixed, others) = (fixed.min(whole), most.min((whole - fixed).max(0.0)));
-    let each = SCORES * heads;
+    let each = copies * heads;
     (each * fixed * fixed, if others > 0.0 { each * (2.0 * fixed + others) } else { 0.0 })
 }
 
@@ -182,7 +182,7 @@ mod tests {
     fn the_line_is_nowhere_below_the_scores() {
         for (heads, fixed, most) in [(64.0, 512.0, 16_384.0), (8.0, 64.0, 256.0), (1.0, 0.0, 65_536.0), (1e6, 1e3, 9.0)]
         {
-            let (at_zero, each) = scores(heads, fixed, most);
+            let (at_zero, each) = scores(SCORES, heads, fixed, most);
             for part in 0..=100 {
                 let others = most * f64::from(part) / 100.0;
                 let held = SCORES * (heads * (fixed + others).powi(2)).min(MAX_SCORES as f64);

@@ -6,7 +6,7 @@
 mod blocks;
 pub mod config;
 pub mod files;
-mod footprint;
+pub(crate) mod footprint;
 mod names;
 pub mod pipeline;
 pub mod published;

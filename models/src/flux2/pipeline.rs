@@ -326,7 +326,7 @@ impl Pipeline {
 }
 
 /// Pixels (3, H, W) in 0..1 to 8 bits.
-fn to_picture(pixels: &Tensor) -> Result<Picture> {
+pub(crate) fn to_picture(pixels: &Tensor) -> Result<Picture> {
     let (_, height, width) = pixels.dims3()?;
     let values: Vec<f32> = pixels.permute((1, 2, 0))?.flatten_all()?.to_vec1()?;
     if values.iter().any(|v| v.is_nan()) {

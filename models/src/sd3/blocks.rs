@@ -71,8 +71,15 @@ impl Block {
     }
 
     /// Image and text tokens, (B, L, D) and (B, T, D), one block further. `activated` is the embedding, (B, D), after SiLU.
-    /// The text of the last block is of no more use, and as it was.
-    pub(super) fn forward(&self, image: &Tensor, text: &Tensor, activated: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// `mask`, (1, 1, L + T, L + T), is added to the scores of both together, and there may be none. The text of the last block is of no
+    /// more use, and as it was.
+    pub(super) fn forward(
+        &self,
+        image: &Tensor,
+        text: &Tensor,
+        mask: Option<&Tensor>,
+        activated: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
         let of_image = parts(&self.image.modulation, activated, self.width)?;
         let normed = normalise(image)?;
         let image_in = modulate(&normed, &of_image[1], &of_image[0])?;
@@ -91,7 +98,7 @@ impl Block {
         let [text_q, text_k, text_v] = text_attention.project(&text_in)?;
         let join = |image: &Tensor, text: &Tensor| heads_first(&Tensor::cat(&[image, text], 1)?);
         let (q, k, v) = (join(&image_q, &text_q)?, join(&image_k, &text_k)?, join(&image_v, &text_v)?);
-        let mixed = attend(&q, &k, &v, None, self.scale)?;
+        let mixed = attend(&q, &k, &v, mask, self.scale)?;
         let (image_length, text_length) = (image.dim(1)?, text.dim(1)?);
         let image_mixed = mixed.narrow(1, 0, image_length)?.contiguous()?;
 

@@ -1,4 +1,4 @@
-//! The JSON files of a Stable Diffusion 3 directory, with diffusers' defaults for missing keys.
+//! The configuration of the transformer, with diffusers' defaults for missing keys.
 
 use std::path::Path;
 
@@ -17,6 +17,7 @@ pub struct TransformerConfig {
     out_channels: Option<usize>,
     caption_projection_dim: usize,
     qk_norm: Option<String>,
+    pub sample_size: usize,
     pub patch_size: usize,
     pub in_channels: usize,
     pub num_layers: usize,
@@ -34,6 +35,7 @@ impl Default for TransformerConfig {
             out_channels: Some(16),
             caption_projection_dim: 1152,
             qk_norm: None,
+            sample_size: 128,
             patch_size: 2,
             in_channels: 16,
             num_layers: 18,
@@ -57,6 +59,8 @@ impl TransformerConfig {
         let config: Self = read_json(path)?;
         let refuse = |reason: String| Err(Error::config(path, reason));
         for (key, value) in [
+            ("sample_size", config.sample_size),
+            ("caption_projection_dim", config.caption_projection_dim),
             ("patch_size", config.patch_size),
             ("in_channels", config.in_channels),
             ("out_channels", config.out_channels()),

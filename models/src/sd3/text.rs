@@ -1,5 +1,4 @@
-//! What the transformer reads of a prompt: two CLIP text towers side by side, and in place of the third encoder, which is
-//! optional and not read here, nothing.
+//! What the transformer reads of a prompt: two CLIP text towers side by side, and behind them the third encoder, or nothing.
 
 use candle_core::{Module, Result as Built, Tensor};
 use candle_nn::{Linear, VarBuilder, linear_no_bias};
@@ -10,8 +9,8 @@ use crate::{
     yield_point::YieldPoint,
 };
 
-/// Tokens that stand for what the third encoder would say, as diffusers has them without one.
-pub const WITHOUT_THIRD: usize = 256;
+/// Tokens of the third encoder; without one diffusers has as many of zeros.
+pub const THIRD: usize = 256;
 
 /// A text tower with its projection (`CLIPTextModelWithProjection`).
 pub struct Tower {
@@ -33,23 +32,48 @@ impl Tower {
     }
 }
 
-/// A prompt as the transformer reads it.
+/// Prompts as the transformer reads them.
 #[derive(Debug, Clone)]
 pub struct Text {
-    /// (1, T, `joint_attention_dim`).
+    /// (B, T, `joint_attention_dim`).
     pub tokens: Tensor,
-    /// (1, `pooled_projection_dim`).
+    /// (B, `pooled_projection_dim`).
     pub pooled: Tensor,
+    /// For how many tokens the last one stands. Tokens that are alike stay alike, for text has no positions here; so one is
+    /// computed, and counts as often as there are of them where others attend to it.
+    pub alike: usize,
 }
 
-/// The prompt whose token ids are `ids`, one list for each of `towers`, each padded to the same length; `width` is the
-/// transformer's `joint_attention_dim`.
+impl Text {
+    /// Several, side by side. They are of one length, and so are what their last tokens stand for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if they are not, or if there are none; [`Error::Device`].
+    pub fn batch(texts: &[Self]) -> Result<Self> {
+        let alike = texts.first().map_or(0, |text| text.alike);
+        if alike == 0 || texts.iter().any(|text| text.alike != alike) {
+            return Err(Error::Input("texts in one batch are of one kind".to_owned()));
+        }
+        let side_by_side = |part: fn(&Self) -> &Tensor| Tensor::cat(&texts.iter().map(part).collect::<Vec<_>>(), 0);
+        Ok(Self { tokens: side_by_side(|text| &text.tokens)?, pooled: side_by_side(|text| &text.pooled)?, alike })
+    }
+}
+
+/// The prompt whose token ids are `ids`, one list for each of `towers`, each padded to the same length; `third` is what the
+/// third encoder says, (1, T, `width`), and `width` the transformer's `joint_attention_dim`.
 ///
 /// # Errors
 ///
 /// [`Error::Input`] if the lists differ in length or one cannot be read, or if the towers together are wider than `width`,
 /// [`Error::Interrupted`], [`Error::Device`].
-pub fn encode(towers: &[Tower; 2], ids: [&[u32]; 2], width: usize, observer: &dyn YieldPoint) -> Result<Text> {
+pub fn encode(
+    towers: &[Tower; 2],
+    ids: [&[u32]; 2],
+    third: Option<&Tensor>,
+    width: usize,
+    observer: &dyn YieldPoint,
+) -> Result<Text> {
     if ids[0].len() != ids[1].len() {
         return Err(Error::Input(format!(
             "{} tokens for one encoder and {} for the other",
@@ -68,5 +92,9 @@ pub fn encode(towers: &[Tower; 2], ids: [&[u32]; 2], width: usize, observer: &dy
     };
     let nothing = |tokens: usize, width: usize| Tensor::zeros((1, tokens, width), states.dtype(), states.device());
     let states = Tensor::cat(&[states.clone(), nothing(tokens, rest)?], 2)?;
-    Ok(Text { tokens: Tensor::cat(&[states, nothing(WITHOUT_THIRD, width)?], 1)?, pooled })
+    let (third, alike) = match third {
+        Some(third) => (third.clone(), 1),
+        None => (nothing(1, width)?, THIRD),
+    };
+    Ok(Text { tokens: Tensor::cat(&[states, third], 1)?, pooled, alike })
 }

@@ -6,6 +6,7 @@ use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear
 use super::{
     blocks::{Block, modulate, normalise},
     config::TransformerConfig,
+    text::Text,
 };
 use crate::{
     error::{Error, Result},
@@ -62,20 +63,12 @@ impl Transformer {
 
     /// The velocity of `latents`, (B, C, H, W), at noise level `sigma`, of the same shape.
     ///
-    /// `text` is (B, T, `joint_attention_dim`) and `pooled` (B, `pooled_projection_dim`). H and W are multiples of
-    /// `patch_size`, and no more than `pos_embed_max_size` patches.
+    /// H and W are multiples of `patch_size`, and no more than `pos_embed_max_size` patches.
     ///
     /// # Errors
     ///
     /// [`Error::Input`] for another H or W, [`Error::Interrupted`], [`Error::Device`].
-    pub fn forward(
-        &self,
-        latents: &Tensor,
-        text: &Tensor,
-        pooled: &Tensor,
-        sigma: f32,
-        observer: &dyn YieldPoint,
-    ) -> Result<Tensor> {
+    pub fn forward(&self, latents: &Tensor, text: &Text, sigma: f32, observer: &dyn YieldPoint) -> Result<Tensor> {
         let (batch, _, height, width) = latents.dims4()?;
         let (patch, most) = (self.config.patch_size, self.config.pos_embed_max_size);
         let (rows, columns) = (height / patch, width / patch);
@@ -87,14 +80,15 @@ impl Transformer {
             )));
         }
         let time = self.time.forward(&sinusoid(sigma * 1000.0, SINUSOID, &self.device, self.dtype)?)?;
-        let activated = self.pooled.forward(pooled)?.broadcast_add(&time)?.silu()?;
+        let activated = self.pooled.forward(&text.pooled)?.broadcast_add(&time)?.silu()?;
         let positions = self.positions.narrow(1, (most - rows) / 2, rows)?.narrow(2, (most - columns) / 2, columns)?;
         let positions = positions.reshape((1, rows * columns, self.config.width()))?;
         let mut image = self.patches.forward(latents)?.flatten_from(2)?.transpose(1, 2)?.broadcast_add(&positions)?;
-        let mut text = self.text_in.forward(text)?;
+        let mask = self.counting(rows * columns + text.tokens.dim(1)?, text.alike)?;
+        let mut text = self.text_in.forward(&text.tokens)?;
         for block in &self.blocks {
             observer.reach(Site::Block)?;
-            (image, text) = block.forward(&image, &text, &activated)?;
+            (image, text) = block.forward(&image, &text, mask.as_ref(), &activated)?;
         }
         let values = self.norm_out.forward(&activated)?;
         let size = self.config.width();
@@ -105,6 +99,18 @@ impl Transformer {
         let channels = self.config.out_channels();
         let image = image.reshape(&[batch, rows, columns, patch, patch, channels][..])?.permute([0, 5, 1, 3, 2, 4])?;
         Ok(image.reshape((batch, channels, height, width))?)
+    }
+
+    /// What makes the last of so many tokens count as `alike` of them: the softmax of a score and of the logarithm of a number
+    /// added to it is that of as many equal scores.
+    fn counting(&self, tokens: usize, alike: usize) -> Built<Option<Tensor>> {
+        if alike == 1 {
+            return Ok(None);
+        }
+        let mut row = vec![0f32; tokens];
+        row[tokens - 1] = (alike as f32).ln();
+        let row = Tensor::from_vec(row, (1, 1, 1, tokens), &self.device)?.to_dtype(self.dtype)?;
+        Ok(Some(row.broadcast_as((1, 1, tokens, tokens))?))
     }
 }
 
