@@ -45,6 +45,9 @@ enum Action {
     Demo(demo::Options),
     /// Measure how well pictures show what was asked for: without reflection, and with up to so many rounds of it.
     Adherence(demo::adherence::Options),
+    /// Run an experiment in private daemons with the shipped weights.
+    #[command(subcommand)]
+    Experiment(demo::editing::Experiment),
     /// Play a scenario through the scheduler on a virtual clock, under one queue and under several.
     Simulate(SimulateArgs),
     /// Say how many lanes of each class fit into the device's memory together, and why not one more.
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Some(Action::Serve(args)) => run(args),
         Some(Action::Demo(options)) => demo::run(&options),
         Some(Action::Adherence(options)) => demo::adherence::run(&options),
+        Some(Action::Experiment(experiment)) => demo::editing::run(&experiment),
         Some(Action::Simulate(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),
         Some(Action::Engine) => engine(),
         Some(Action::Plan(args)) => args.run().map_err(Into::into).and_then(|text| print(&text)),

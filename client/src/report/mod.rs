@@ -8,6 +8,7 @@
 
 mod chart;
 pub mod collect;
+pub mod editing;
 pub mod figures;
 pub mod gallery;
 pub mod lanes;

@@ -6,10 +6,10 @@ use super::record::Record;
 use super::words::{count, instant, span};
 use super::{ReportError, published, sections, tables};
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// No scripts, no network: the browser is told so, too.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The report as an HTML file. How large it gets is bounded, whatever the record has.
 ///

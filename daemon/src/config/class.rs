@@ -248,8 +248,13 @@ impl ClassConfig {
 impl RouteConfig {
     /// A rule for a task.
     pub fn of_task(task: TaskKind, class: impl Into<String>) -> Self {
+        Self { task: Some(task), ..Self::of_anything(class) }
+    }
+
+    /// A rule for everything.
+    pub fn of_anything(class: impl Into<String>) -> Self {
         Self {
-            task: Some(task),
+            task: None,
             model: None,
             uid: None,
             min_pixels: None,

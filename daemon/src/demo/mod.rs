@@ -4,6 +4,7 @@
 
 pub mod adherence;
 pub mod checker;
+pub mod editing;
 mod experiment;
 mod jobs;
 mod memory;

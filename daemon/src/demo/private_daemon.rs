@@ -26,18 +26,25 @@ pub(super) struct PrivateDaemon {
 impl PrivateDaemon {
     /// Starts it with the default configuration but for policy and engine, and waits until it listens. Its log goes to `log`.
     pub(super) async fn start(models: &Path, policy: Policy, engine: EngineConfig, log: &Path) -> anyhow::Result<Self> {
+        let change = |config: &mut Config| {
+            config.models = vec![models.into()];
+            (config.policy, config.engine) = (policy, engine);
+        };
+        Self::start_with(change, log).await
+    }
+
+    /// Likewise, with the default configuration but for a change.
+    pub(super) async fn start_with(change: impl FnOnce(&mut Config), log: &Path) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gpusched-").tempdir()?;
         let socket = directory.path().join("gpusched.sock");
-        let config = Config {
+        let mut config = Config {
             socket: socket.clone(),
             state_dir: directory.path().join("state"),
-            models: vec![models.into()],
-            policy,
-            engine,
             // Every job of a run is submitted, and then watched, at the same time.
             limits: Limits { open_requests: 1024, ..Limits::default() },
             ..Config::default()
         };
+        change(&mut config);
         let file = directory.path().join("gpusched.toml");
         std::fs::write(&file, toml::to_string(&config)?)?;
         let notify = directory.path().join("notify");

@@ -19,7 +19,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// How far outside the shape a point is, in pixels; negative inside.
-    fn distance(&self, x: f64, y: f64) -> f64 {
+    pub(super) fn distance(&self, x: f64, y: f64) -> f64 {
         let (dx, dy) = (x - self.x, y - self.y);
         match self.kind {
             Kind::Circle => dx.hypot(dy) - self.radius,

@@ -49,6 +49,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Simulate(arguments) => return Err(handover::hand_over("simulate", arguments, &global)),
         Command::Journal(arguments) => return Err(handover::hand_over("journal", arguments, &global)),
         Command::Demo(arguments) => return Err(handover::hand_over("demo", arguments, &global)),
+        Command::Experiment(arguments) => return Err(handover::hand_over("experiment", arguments, &global)),
         Command::Cancel { jobs } => return cancel(&connect(&global).await?, &jobs, output).await,
         Command::Completions { shell } => {
             // Into memory first: writing to a closed pipe would panic in there.

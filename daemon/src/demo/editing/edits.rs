@@ -41,6 +41,11 @@ pub(super) fn load() -> anyhow::Result<Vec<Edit>> {
 }
 
 impl Edit {
+    /// How many shapes its picture shows.
+    pub(super) fn shapes(&self) -> usize {
+        self.before.len()
+    }
+
     /// The picture before, as a PNG file.
     pub(super) fn png(&self) -> anyhow::Result<Vec<u8>> {
         let mut png = Cursor::new(Vec::new());

@@ -17,7 +17,7 @@ use gpusched_client::Client;
 
 use super::private_daemon::PrivateDaemon;
 use super::{Stop, make_out, models};
-use crate::config::{Config, PartitionSize, Policy, RouteConfig, Size};
+use crate::config::{Config, PartitionSize, Policy, RouteConfig};
 use edits::Edit;
 use figures::{Figures, Swap};
 use report::Report;
@@ -147,8 +147,8 @@ fn one_partition(config: &mut Config, cap_bytes: u64) {
     config.policy = Policy::MultiQueue;
     config.classes.truncate(1);
     for class in &mut config.classes {
-        class.partition = PartitionSize::Bytes(Size(cap_bytes));
+        class.partition = PartitionSize::Bytes(cap_bytes);
     }
     let only = config.classes.first().map(|class| class.name.clone()).unwrap_or_default();
-    config.routes = vec![RouteConfig::to(&only)];
+    config.routes = vec![RouteConfig::of_anything(only)];
 }

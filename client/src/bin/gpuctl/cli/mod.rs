@@ -29,7 +29,7 @@ Exit codes:
     5  the job was cancelled, or ran out of time
     6  doctor: something does not work
   130  interrupted; an attached job is cancelled
-models, plan, simulate, demo and journal are gpuschedd's: they exit as it does.
+models, plan, simulate, experiment, demo and journal are gpuschedd's: they exit as it does.
 
 Without --socket the daemon is sought at $GPUSCHED_SOCKET, else at /run/gpusched/gpusched.sock,
 else at $XDG_RUNTIME_DIR/gpusched/gpusched.sock.
@@ -188,6 +188,9 @@ pub(crate) enum Command {
     /// Run a scenario without a device, on a virtual clock (gpuschedd simulate).
     #[command(disable_help_flag = true)]
     Simulate(Arguments),
+    /// Compare ways to edit pictures: experiment edit (gpuschedd experiment).
+    #[command(disable_help_flag = true)]
+    Experiment(Arguments),
     /// Show in a minute or so what all this is for (gpuschedd demo).
     #[command(disable_help_flag = true)]
     Demo(Arguments),
