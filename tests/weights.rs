@@ -84,7 +84,7 @@ fn drawn(rgb: [u8; 3], kind: Kind, bounds: owlv2::Bounds) -> Picture {
 /// Every colour with every kind once, each in another place.
 #[test]
 fn owlv2_finds_what_it_is_asked_for() {
-    let model = owlv2::Owlv2::load(&models().join("fixtures/owlv2-tiny"), &Device::Cpu, DType::F32, &Unobserved);
+    let model = owlv2::Owlv2::load(&models().join("weights/owlv2-tiny"), &Device::Cpu, DType::F32, &Unobserved);
     let model = model.expect("the tiny OWLv2 loads");
     let names: Vec<String> =
         COLORS.iter().flat_map(|(color, _)| Kind::ALL.map(|kind| format!("a {color} {kind}"))).collect();

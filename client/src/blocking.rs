@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use gpusched_shared::{
     AttemptView, BlobRef, Cursor, Explanation, JobId, JobSpec, JobView, QualityView, QueueView, Rejection, RouteView,
-    StatusView, TimelineView, Track, Update,
+    StageView, StatusView, TimelineView, Track, Update,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -193,6 +193,14 @@ impl Client {
     /// As there.
     pub fn history(&self, job: JobId) -> Result<Vec<AttemptView>, Error> {
         self.runtime.block_on(self.client.history(job))
+    }
+
+    /// See [`crate::Client::stages`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stages(&self, job: JobId) -> Result<Vec<StageView>, Error> {
+        self.runtime.block_on(self.client.stages(job))
     }
 
     /// See [`crate::Client::quality`].

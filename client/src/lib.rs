@@ -51,5 +51,5 @@ pub use path::default_socket;
 pub use reconnect::Reconnect;
 pub use retry::Retry;
 pub use session::{Job, Notice, Session};
-pub use spec::{img2img, txt2img, vqa};
+pub use spec::{edit, img2img, task, txt2img, vqa};
 pub use submission::Submission;

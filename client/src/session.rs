@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gpusched_shared::{JobId, JobView, Rejection, Update};
+use gpusched_shared::{JobId, JobView, Rejection, StageView, Update};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -228,12 +228,25 @@ impl Job {
     /// # Errors
     /// Those of [`Client::fetch_bytes`]; [`Error::Gone`].
     pub async fn fetch_bytes(&self) -> Result<Vec<u8>, Error> {
+        self.lasting(async |client| client.fetch_bytes(self.id).await).await
+    }
+
+    /// Its stages, if it takes several.
+    ///
+    /// # Errors
+    /// Those of [`Client::stages`]; [`Error::Gone`].
+    pub async fn stages(&self) -> Result<Vec<StageView>, Error> {
+        self.lasting(async |client| client.stages(self.id).await).await
+    }
+
+    /// What a daemon says that may go away meanwhile and come back.
+    async fn lasting<T>(&self, ask: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, Error> {
         let mut absence = None;
         loop {
-            let fetched = async { self.session.client().await?.fetch_bytes(self.id).await };
-            match fetched.await {
+            let asked = async { ask(&*self.session.client().await?).await };
+            match asked.await {
                 Err(error) => self.session.link.outlast(&mut absence, error, away).await?,
-                bytes => return bytes,
+                said => return said,
             }
         }
     }

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use gpusched_shared::{ImageSpec, JobSpec, Reflect, Size, Task, VqaSpec};
+use gpusched_shared::{EditSpec, ImageSpec, JobSpec, Reflect, Size, Task, VqaSpec};
 
 /// A picture from a prompt.
 pub fn txt2img(prompt: impl Into<String>) -> ImageJob {
@@ -28,6 +28,25 @@ pub fn img2img(prompt: impl Into<String>) -> ImageJob {
 pub fn vqa(question: impl Into<String>) -> VqaJob {
     Job::new(Vqa(VqaSpec { question: question.into(), top: 1 }))
 }
+
+/// The picture handed in with it, changed as an instruction such as "make the circle blue" says.
+///
+/// ```
+/// use gpusched_client::{JobSpec, edit};
+///
+/// let edit: JobSpec = edit("make it a blue ball").target("the red circle").prompt("a blue ball").seed(3).into();
+/// ```
+pub fn edit(instruction: impl Into<String>) -> EditJob {
+    Job::new(Edit(Box::new(EditSpec::new(instruction))))
+}
+
+/// A job of any task.
+pub fn task(task: impl Into<Task>) -> Job<Task> {
+    Job::new(task.into())
+}
+
+/// An edit in the making.
+pub type EditJob = Job<Edit>;
 
 /// An image job in the making.
 pub type ImageJob = Job<Image>;
@@ -54,6 +73,10 @@ pub struct Image {
     spec: ImageSpec,
     task: fn(ImageSpec) -> Task,
 }
+
+/// The task of a job that edits a picture.
+#[derive(Debug, Clone)]
+pub struct Edit(Box<EditSpec>);
 
 /// The task of a job that answers a question.
 #[derive(Debug, Clone)]
@@ -127,6 +150,32 @@ impl ImageJob {
     }
 }
 
+impl EditJob {
+    /// What to look for, if the instruction does not name it.
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.task.0.target = Some(target.into());
+        self
+    }
+
+    /// What is to be there instead, if the instruction does not say it.
+    pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.task.0.prompt = Some(prompt.into());
+        self
+    }
+
+    /// Seed of the noise; same seed, same picture.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.task.0.seed = Some(seed);
+        self
+    }
+
+    /// Diffusion steps.
+    pub fn steps(mut self, steps: u32) -> Self {
+        self.task.0.steps = Some(steps);
+        self
+    }
+}
+
 impl VqaJob {
     /// How many answers to return, best first.
     pub fn top(mut self, top: u8) -> Self {
@@ -138,6 +187,12 @@ impl VqaJob {
 impl From<Image> for Task {
     fn from(image: Image) -> Self {
         (image.task)(image.spec)
+    }
+}
+
+impl From<Edit> for Task {
+    fn from(edit: Edit) -> Self {
+        Self::Edit(edit.0)
     }
 }
 

@@ -191,4 +191,4 @@ if __name__ == "__main__":
         if args.only in (None, name):
             print(name, json.dumps(score(args.weights / name), indent=1), flush=True)
     if args.only in (None, "owlv2-tiny"):
-        print("owlv2-tiny", json.dumps(owlv2(HERE.parent / "fixtures/owlv2-tiny", args.weights), indent=1), flush=True)
+        print("owlv2-tiny", json.dumps(owlv2(args.weights / "owlv2-tiny", args.weights), indent=1), flush=True)

@@ -1,14 +1,23 @@
-"""Writes what training made into models/weights: Hugging Face layout, f16, with a model card each. OWLv2 goes to
-models/fixtures: no task uses it yet, and of the weights that are shipped every daemon tells its clients.
-"""
+"""Writes what training made into models/weights: Hugging Face layout, f16, with a model card each. Names as arguments: only these."""
 
 import json
 import shutil
+import sys
 
 import torch
-from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
 from transformers import (
     BertTokenizerFast,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
     Owlv2ForObjectDetection,
     Qwen2TokenizerFast,
     Qwen3ForCausalLM,
@@ -17,7 +26,7 @@ from transformers import (
 
 from run import HERE
 
-WORK, WEIGHTS, FIXTURES = HERE / "work", HERE.parent / "weights", HERE.parent / "fixtures"
+WORK, WEIGHTS = HERE / "work", HERE.parent / "weights"
 CARDS = HERE / "cards"
 
 
@@ -54,6 +63,22 @@ def owlv2(folder):
         shutil.copy(WORK / "owlv2" / name, folder)
 
 
+def sd3(folder):
+    parts = WORK / "sd3"
+    pipeline = StableDiffusion3Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0),
+        vae=AutoencoderKL.from_pretrained(parts / "vae"),
+        transformer=SD3Transformer2DModel.from_pretrained(parts / "transformer"),
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(parts / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(parts / "tokenizer"),
+        text_encoder_2=CLIPTextModelWithProjection.from_pretrained(parts / "text_encoder_2"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(parts / "tokenizer_2"),
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipeline.to(torch.float16).save_pretrained(folder)
+
+
 def clean(folder):
     """Removes traces of this machine, and the modes that would keep others from reading the files."""
     for file in folder.rglob("*"):
@@ -65,12 +90,9 @@ def clean(folder):
                 file.write_text(json.dumps(data, indent=2) + "\n")
 
 
-for parent, name, write in (
-    (WEIGHTS, "flux2-klein-tiny", flux2),
-    (WEIGHTS, "vilt-tiny", vilt),
-    (FIXTURES, "owlv2-tiny", owlv2),
-):
-    folder = parent / name
+MODELS = {"flux2-klein-tiny": flux2, "vilt-tiny": vilt, "owlv2-tiny": owlv2, "sd3-tiny": sd3}
+for name in sys.argv[1:] or MODELS:
+    folder, write = WEIGHTS / name, MODELS[name]
     shutil.rmtree(folder, ignore_errors=True)
     write(folder)
     clean(folder)

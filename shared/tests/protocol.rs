@@ -1,5 +1,7 @@
 //! `PROTOCOL.md` against the code: every example in it is what the code writes, and reads back as what it says.
 
+#[path = "protocol/edit.rs"]
+mod edit;
 #[path = "protocol/timeline.rs"]
 mod timeline;
 
@@ -9,7 +11,7 @@ use std::fmt::Debug;
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EngineView,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EditStep, EngineView,
     Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
     PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection,
     Request, Response, Round, RoundImage, RouteView, RuleView, Size, StatusView, StorageView, Success, Task, Track,
@@ -210,6 +212,8 @@ fn requests(examples: &mut Examples) {
     let page = |track, before| Request::Timeline { track, since_unix_ms, until_unix_ms, before, limit: 400 };
     examples.is("timeline-lanes", 20, &page(Track::Lanes, before));
     examples.is("timeline-memory", 21, &page(Track::Memory, None));
+    examples.is("submit-edit", 22, &submit(edit::asked(), 1, true, None));
+    examples.is("stages", 23, &Request::Stages(JobId(7)));
 }
 
 fn responses(examples: &mut Examples) {
@@ -246,6 +250,9 @@ fn responses(examples: &mut Examples) {
     examples.is("quality-view", 19, &Response::Quality(quality()));
     examples.is("timeline-lanes-view", 20, &Response::Timeline(timeline::lanes()));
     examples.is("timeline-memory-view", 21, &Response::Timeline(timeline::memory()));
+    let editing = Update::Editing { step: EditStep::Segment, phase: Phase::Waiting };
+    examples.is("update-editing", 22, &Response::Update(editing));
+    examples.is("stages-view", 23, &edit::stages());
 }
 
 fn status() -> StatusView {

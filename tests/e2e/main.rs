@@ -4,6 +4,7 @@ mod cli;
 mod crash;
 mod cuda;
 mod doctor;
+mod editing;
 mod flood;
 mod harness;
 mod healing;

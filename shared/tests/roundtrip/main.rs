@@ -1,5 +1,6 @@
 //! Whatever can be said arrives as it was said, and no bytes make the decoder panic.
 
+mod edit;
 mod reflection;
 mod timeline;
 
@@ -13,6 +14,7 @@ use gpusched_shared::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use edit::{region_outcome, region_task, stage};
 use reflection::{phase, quality, reflect, reflection};
 use timeline::{cursor, timeline, track};
 
@@ -35,6 +37,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         image().prop_map(Task::Txt2Img),
         image().prop_map(Task::Img2Img),
         (text(), any::<u8>()).prop_map(|(question, top)| Task::Vqa(VqaSpec { question, top })),
+        region_task(image()),
     ];
     (task, of(text()), any::<(i8, Option<u64>, Option<u64>, Option<u64>)>(), of(reflect())).prop_map(
         |(task, model, (priority, deadline_ms, queue_timeout_ms, run_timeout_ms), reflect)| JobSpec {
@@ -78,6 +81,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (kind, text()).prop_map(|(kind, message)| Outcome::Failed { kind, message }),
         Just(Outcome::Cancelled),
         limit.prop_map(|limit| Outcome::Expired { limit }),
+        region_outcome(blob(), size()),
     ]
 }
 
@@ -316,7 +320,8 @@ fn request() -> impl Strategy<Value = Request> {
         job.clone().prop_map(Request::Show),
         any::<(u64, Option<u8>)>().prop_map(|(job, round)| Request::Fetch { job: JobId(job), round }),
         job.clone().prop_map(Request::Explain),
-        job.prop_map(Request::History),
+        job.clone().prop_map(Request::History),
+        job.prop_map(Request::Stages),
         any::<(u64, i8)>().prop_map(|(job, priority)| Request::SetPriority { job: JobId(job), priority }),
         any::<(bool, Option<u64>, u32)>().prop_map(|(ended, before, limit)| Request::List {
             ended,
@@ -376,6 +381,7 @@ fn response() -> impl Strategy<Value = Response> {
         vec(attempt(), 0..4).prop_map(Response::History),
         quality().prop_map(Response::Quality),
         timeline().prop_map(Response::Timeline),
+        vec(stage(spec(), outcome()), 0..4).prop_map(Response::Stages),
     ]
 }
 

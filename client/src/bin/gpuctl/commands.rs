@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 use gpusched_client::shared::manual::Program;
-use gpusched_client::{Client, Error, JobId, JobState, JobView, Reconnect, Session, default_socket};
+use gpusched_client::{Client, Error, JobId, JobState, JobView, Reconnect, Session, Task, default_socket};
 use serde_json::{Value, json};
 
 use crate::cli::{Cli, Command, Global, Target};
@@ -23,10 +23,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
             history(&connect(&global).await?, jobs, limit, output).await?;
         }
         Command::Jobs { all, limit, history: false, .. } => jobs(&connect(&global).await?, all, limit, output).await?,
-        Command::Show { job } => {
-            let view = connect(&global).await?.show(job).await?;
-            print(&view, output, render::job::full)?;
-        }
+        Command::Show { job } => show(&connect(&global).await?, job, output).await?,
         Command::Fetch { job, round, target } => fetch(&global, job, round, &target, output).await?,
         Command::Explain { job } => scheduling::explain(&connect(&global).await?, job, output).await?,
         Command::Queue => scheduling::queue(&connect(&global).await?, output).await?,
@@ -102,6 +99,21 @@ async fn newest(
         left = limit.saturating_sub(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
     }
     Ok(jobs)
+}
+
+async fn show(client: &Client, job: JobId, output: &Output) -> Result<(), Failure> {
+    let view = client.show(job).await?;
+    if !matches!(view.spec.task, Task::Edit(_)) {
+        return print(&view, output, render::job::full);
+    }
+    let stages = client.stages(job).await?;
+    if output.json {
+        let mut document = json!(view);
+        document["stages"] = json!(stages);
+        return output.document(&document);
+    }
+    output.text(&render::job::full(&view))?;
+    stages.iter().filter_map(render::job::stage).try_for_each(|line| output.text(&line))
 }
 
 async fn history(client: &Client, ids: Vec<JobId>, limit: u32, output: &Output) -> Result<(), Failure> {

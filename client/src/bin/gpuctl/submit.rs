@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use gpusched_client::{Error, Job, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry, Session, Submission};
+use gpusched_client::{Error, Job, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry, Session, Submission, Task};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -14,6 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::follow::{conclude, follow};
 use crate::output::Output;
 use crate::render::clean;
+use crate::render::job::stage;
 use crate::render::progress::Progress;
 use crate::render::units::span;
 use crate::save;
@@ -99,6 +100,11 @@ async fn finish(job: &mut Job, submit: &Submit, progress: Progress, output: &Out
     let view = follow(job, progress).await?;
     let exit = conclude(&view, output)?;
     let mut result = json!({ "result": view });
+    if let Task::Edit(_) = view.spec.task {
+        let stages = job.stages().await?;
+        stages.iter().filter_map(stage).for_each(|line| output.note(&line));
+        result["stages"] = json!(stages);
+    }
     let made = matches!(&view.state, JobState::Done(outcome) if outcome.blob().is_some());
     if let Some(picture) = submit.picture().filter(|_| made) {
         let png = job.fetch_bytes().await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gpusched_client::shared::{Activity, Bytes, EditSpec, EditStep, Found, InpaintSpec, Usage};
+use gpusched_client::shared::{Activity, Bytes, EditSpec, EditStep, Found, InpaintSpec, StageView, Usage};
 use gpusched_client::{FailureKind, ImageSpec, JobState, JobView, Outcome, Task};
 
 use super::reflection::{self, budget, phase, round};
@@ -106,6 +106,30 @@ pub(crate) fn backing_off(retry: u32, within_ms: u64) -> String {
 /// What an edit is at.
 pub(crate) fn step(at: EditStep) -> String {
     format!("{at} ({}/{})", at.number(), EditStep::ALL.len())
+}
+
+/// What came of a stage of an edit, in a line; nothing where the edit itself says it.
+pub(crate) fn stage(stage: &StageView) -> Option<String> {
+    let took = micros(stage.run_us);
+    let model = clean(stage.spec.model.as_deref().unwrap_or("-"));
+    let said = match stage.outcome.as_ref()? {
+        Outcome::Found(found) => match found.as_slice() {
+            [] => "found nothing".to_owned(),
+            [best, rest @ ..] => {
+                let more = if rest.is_empty() { String::new() } else { format!(", and {} less sure of", rest.len()) };
+                format!("found it at {}, sure to {:.2}{more}", best.area, best.score)
+            }
+        },
+        Outcome::Mask { inside, size, score, .. } => format!("{inside} of {size} pixels are of it, sure to {score:.2}"),
+        Outcome::Image { .. } => "made them anew".to_owned(),
+        Outcome::Answers(_)
+        | Outcome::Text { .. }
+        | Outcome::Score(_)
+        | Outcome::Failed { .. }
+        | Outcome::Cancelled
+        | Outcome::Expired { .. } => return None,
+    };
+    Some(format!("{} ({model}, {took}): {said}", stage.role.word()))
 }
 
 /// What was found, as a table.
