@@ -243,7 +243,7 @@ impl Job {
     async fn lasting<T>(&self, ask: impl AsyncFn(&Client) -> Result<T, Error>) -> Result<T, Error> {
         let mut absence = None;
         loop {
-            let asked = async { ask(&*self.session.client().await?).await };
+            let asked = async { ask(&self.session.client().await?).await };
             match asked.await {
                 Err(error) => self.session.link.outlast(&mut absence, error, away).await?,
                 said => return said,

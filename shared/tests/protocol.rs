@@ -11,8 +11,8 @@ use std::fmt::Debug;
 use gpusched_shared::codec::{Bounded, Decode, Encode, decode, encode};
 use gpusched_shared::frame::{Frame, Frames, MAX_RESPONSE};
 use gpusched_shared::{
-    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EditStep, EngineView,
-    Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
+    Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, Check, Checked, ClassView, Cursor, EditStep,
+    EngineView, Explanation, ImageSpec, JobId, JobSpec, JobState, JobView, LaneView, ModelSuccess, ModelView, Outcome,
     PartitionView, Phase, PreemptionView, QualityView, QueueView, Quota, Reason, Reflect, Reflection, Rejection,
     Request, Response, Round, RoundImage, RouteView, RuleView, Size, StatusView, StorageView, Success, Task, Track,
     TrendPoint, Update, Usage, Verdict, VqaSpec,

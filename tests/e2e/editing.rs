@@ -26,9 +26,8 @@ fn assert_edited(png: &[u8], mask: &[u8]) {
     assert!(shows(&find(&after), &[BLUE_CIRCLE]), "{:?}", find(&after));
     let near = |x: u32, y: u32| {
         let rows = y.saturating_sub(3)..=(y + 3).min(mask.height() - 1);
-        rows.into_iter().any(|y| {
-            (x.saturating_sub(3)..=(x + 3).min(mask.width() - 1)).any(|x| mask.get_pixel(x, y).0 == [255; 3])
-        })
+        rows.into_iter()
+            .any(|y| (x.saturating_sub(3)..=(x + 3).min(mask.width() - 1)).any(|x| mask.get_pixel(x, y).0 == [255; 3]))
     };
     let outside = before.enumerate_pixels().filter(|(x, y, _)| !near(*x, *y));
     assert!(outside.into_iter().all(|(x, y, pixel)| after.get_pixel(x, y) == pixel), "the rest is as it was");
@@ -38,7 +37,8 @@ fn assert_edited(png: &[u8], mask: &[u8]) {
 fn an_instruction_changes_what_it_names_and_nothing_else() {
     let daemon = Daemon::start();
     fs::write(daemon.home().file("in.png"), picture::red_circle()).expect("written");
-    let ended = daemon.gpuctl(&["submit", "edit", "in.png", "make the circle blue", "-o", "out.png", "--seed=1"]).expect(0);
+    let ended =
+        daemon.gpuctl(&["submit", "edit", "in.png", "make the circle blue", "-o", "out.png", "--seed=1"]).expect(0);
     assert_eq!(ended.text(), "out.png\n");
     for said in ["detect (owlv2-tiny, ", "): found it at ", "segment (sam2-tiny, ", "inpaint (sd3-tiny, "] {
         assert!(ended.stderr.contains(said), "{said}\n{}", ended.stderr);
@@ -108,7 +108,11 @@ fn what_is_not_understood_or_not_there_is_said() {
         daemon.gpuctl(&args)
     };
     let refused = edit(&["spruce it up"]).expect(4);
-    assert!(refused.stderr.contains("instruction") && refused.stderr.contains("make the circle blue"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("instruction") && refused.stderr.contains("make the circle blue"),
+        "{}",
+        refused.stderr
+    );
     let absent = edit(&["make the square blue"]).expect(1);
     assert!(absent.stderr.contains("nothing was found that \"square\" names"), "{}", absent.stderr);
     edit(&["spruce it up", "--target", "the circle", "--into", "a blue circle", "-o", "out.png", "--seed=1"]).expect(0);
@@ -121,7 +125,7 @@ fn what_is_not_understood_or_not_there_is_said() {
     assert!(refused.is_err(), "{refused:?}");
 }
 
-fn edit_job(seed: u64) -> gpusched_client::EditJob {
+fn edit_job(seed: u64) -> gpusched_client::spec::EditJob {
     edit("make the circle blue").seed(seed)
 }
 

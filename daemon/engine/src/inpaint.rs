@@ -30,7 +30,9 @@ pub(crate) fn inpaint(
     pictures: &[Picture],
     at: &LaneYield<'_>,
 ) -> Result<Product, Stopped> {
-    let [picture, mask] = pictures else { return Err(Failure::engine("an inpaint stage needs a picture and a mask").into()) };
+    let [picture, mask] = pictures else {
+        return Err(Failure::engine("an inpaint stage needs a picture and a mask").into());
+    };
     let sheet = Sheet::of(picture, mask, pipeline.defaults().multiple)?;
     let grow = asked.grow.ok_or_else(open)?;
     let region = Region { grow, ..Region::new(&sheet.picture, &sheet.mask) };

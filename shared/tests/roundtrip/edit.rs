@@ -1,8 +1,8 @@
 //! Edits, and what they are made of.
 
 use gpusched_shared::{
-    AnalyzeSpec, Area, BlobRef, DetectSpec, EditSpec, Found, ImageSpec, InpaintSpec, JobId, JobSpec, Outcome, Point, ScoreSpec,
-    SegmentSpec, Size, StageRole, StageView, Task, Usage,
+    AnalyzeSpec, Area, BlobRef, DetectSpec, EditSpec, Found, ImageSpec, InpaintSpec, JobId, JobSpec, Outcome, Point,
+    ScoreSpec, SegmentSpec, Size, StageRole, StageView, Task, Usage,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -52,8 +52,12 @@ pub(crate) fn region_outcome(
     let found = (area(), number()).prop_map(|(area, score)| Found { area, score });
     prop_oneof![
         vec(found, 0..4).prop_map(Outcome::Found),
-        (blob, size, any::<u64>(), number())
-            .prop_map(|(blob, size, inside, score)| Outcome::Mask { blob, size, inside, score }),
+        (blob, size, any::<u64>(), number()).prop_map(|(blob, size, inside, score)| Outcome::Mask {
+            blob,
+            size,
+            inside,
+            score
+        }),
         (text(), any::<(u32, bool, u32)>()).prop_map(|(text, (tokens, complete, truncated_tokens))| Outcome::Text {
             text,
             tokens,

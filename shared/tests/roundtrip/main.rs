@@ -4,6 +4,7 @@ mod edit;
 mod reflection;
 mod timeline;
 
+use edit::{region_outcome, region_task, stage};
 use gpusched_shared::codec::{decode, encode};
 use gpusched_shared::{
     Activity, Answer, AttemptEnd, AttemptView, BlobHash, BlobRef, ClassView, EngineView, Explanation, FailureKind,
@@ -14,7 +15,6 @@ use gpusched_shared::{
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use edit::{region_outcome, region_task, stage};
 use reflection::{phase, quality, reflect, reflection};
 use timeline::{cursor, timeline, track};
 

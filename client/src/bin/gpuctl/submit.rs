@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use gpusched_client::{Error, Job, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry, Session, Submission, Task};
+use gpusched_client::{
+    Error, Job, JobId, JobState, JobView, Outcome, Picture, Rejection, Retry, Session, Submission, Task,
+};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

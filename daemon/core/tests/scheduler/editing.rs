@@ -49,10 +49,8 @@ impl Shell {
 
     /// The stage that is on a lane, and with what it was launched.
     fn stage(&mut self) -> (JobId, Role, Vec<BlobRef>) {
-        let launched = self.take_effects().into_iter().filter_map(|effect| match effect {
-            Effect::Launch { record, .. } => Some(record),
-            _ => None,
-        });
+        let launch = |effect| if let Effect::Launch { record, .. } = effect { Some(record) } else { None };
+        let launched = self.take_effects().into_iter().filter_map(launch);
         let record = launched.last().expect("a stage was launched");
         let role = record.part.expect("it is a stage").role;
         (record.id, role, record.pictures.iter().map(|picture| picture.blob).collect())

@@ -9,7 +9,8 @@ use gpusched_core::footprint::{Footprints, Shape};
 use gpusched_core::{Catalog, ModelId, Picture};
 use gpusched_engine::survey::{self, Survey};
 use gpusched_shared::{
-    Area, BlobHash, BlobRef, DetectSpec, ImageSpec, InpaintSpec, JobSpec, MemoryEvent, SegmentSpec, StatusView, Task, TaskKind,
+    Area, BlobHash, BlobRef, DetectSpec, ImageSpec, InpaintSpec, JobSpec, MemoryEvent, SegmentSpec, StatusView, Task,
+    TaskKind,
 };
 use serde::Serialize;
 
@@ -94,7 +95,8 @@ impl Figures {
             latency_ms: median(warm().map(|trial| ms(trial.latency_us)).collect()).unwrap_or(0.0),
             stages: stages(trials),
             transfer_ms: median(warm().map(|t| ms(t.latency_us.saturating_sub(lanes(t)))).collect()).unwrap_or(0.0),
-            wait_ms: median(warm().map(|t| ms(t.stages.iter().map(|stage| stage.wait_us).sum())).collect()).unwrap_or(0.0),
+            wait_ms: median(warm().map(|t| ms(t.stages.iter().map(|stage| stage.wait_us).sum())).collect())
+                .unwrap_or(0.0),
             clip_score: 100.0 * scores.iter().sum::<f64>() / scores.len().max(1) as f64,
             peak_bytes: peak_bytes(status),
             beside,
@@ -130,7 +132,8 @@ impl Swap {
 fn stages(trials: &[Trial]) -> Vec<StageFigures> {
     let names: Vec<&'static str> = trials.first().iter().flat_map(|t| &t.stages).map(|stage| stage.name).collect();
     let figures = names.into_iter().map(|name| {
-        let runs: Vec<f64> = trials.iter().filter_map(|trial| trial.run_us(name).ok()).map(|us| us as f64 / 1e3).collect();
+        let runs: Vec<f64> =
+            trials.iter().filter_map(|trial| trial.run_us(name).ok()).map(|us| us as f64 / 1e3).collect();
         let compute_ms = median(runs.iter().skip(1).copied().collect()).unwrap_or(0.0);
         let all = trials.iter().flat_map(|trial| &trial.stages).filter(|stage| stage.name == name);
         StageFigures {

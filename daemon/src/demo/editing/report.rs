@@ -99,7 +99,9 @@ impl Summary {
         row("of them with two shapes".to_owned(), &|f| share(f.correct_of_two));
         row("of them held out of training".to_owned(), &|f| share(f.correct_held_out));
         row("without a picture".to_owned(), &|f| f.failed.to_string());
-        row("PSNR outside the region".to_owned(), &|f| f.outside_db.map_or("nothing changed".to_owned(), |db| format!("{db:.1} dB")));
+        row("PSNR outside the region".to_owned(), &|f| {
+            f.outside_db.map_or("nothing changed".to_owned(), |db| format!("{db:.1} dB"))
+        });
         row("CLIP score".to_owned(), &|f| format!("{:.1}", f.clip_score));
         row("latency, median".to_owned(), &|f| ms(f.latency_ms));
         for (index, name) in ["detect", "segment", "inpaint", "edit"].into_iter().enumerate() {
@@ -126,7 +128,10 @@ impl Summary {
         row("peak memory, one model at a time".to_owned(), &only(Way::Pipeline, cap));
         row("  latency then, median".to_owned(), &only(Way::Pipeline, ms(swap.latency_ms)));
         row("  cost of swapping".to_owned(), &only(Way::Pipeline, ms(swap.cost_ms)));
-        row("  loads for an edit".to_owned(), &only(Way::Pipeline, format!("{:.1}", swap.loads as f64 / swap.edits.max(1) as f64)));
+        row(
+            "  loads for an edit".to_owned(),
+            &only(Way::Pipeline, format!("{:.1}", swap.loads as f64 / swap.edits.max(1) as f64)),
+        );
         for (name, of) in [
             ("question latency alone, median", (|f: &Figures| ms(f.beside.alone_ms)) as fn(&Figures) -> String),
             ("question latency beside edits", |f| ms(f.beside.beside_ms)),
@@ -203,7 +208,8 @@ impl Summary {
             let name = format!("{}: correct >= {:.0} %", figures.way.word(), 100.0 * CORRECT);
             goal(&name, format!("{:.0} %", 100.0 * correct), correct >= CORRECT)?;
             let ratio = figures.beside.beside_ms / figures.beside.alone_ms;
-            let name = format!("{}: question latency beside {} edits <= {BESIDE}", figures.way.word(), figures.beside.edits);
+            let name =
+                format!("{}: question latency beside {} edits <= {BESIDE}", figures.way.word(), figures.beside.edits);
             goal(&name, format!("{ratio:.2}"), ratio <= BESIDE)?;
         }
         if let Some(pipeline) = self.ways.iter().find(|figures| figures.way == Way::Pipeline) {
@@ -292,8 +298,7 @@ mod tests {
             figures(Way::Pipeline, 200.0, &["detect", "segment", "inpaint"]),
             figures(Way::Flux2, 100.0, &["edit"]),
         ];
-        let summary =
-            Summary { machine: "a machine".to_owned(), ways, parts: vec![parts(3, 6), parts(1, 3)], swap };
+        let summary = Summary { machine: "a machine".to_owned(), ways, parts: vec![parts(3, 6), parts(1, 3)], swap };
         let text = summary.text();
         for said in [
             "latency: FLUX.2 alone is better, by 2.00",
