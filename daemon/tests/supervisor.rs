@@ -156,7 +156,7 @@ fn start(
     let program = PathBuf::from(env!("CARGO_BIN_EXE_gpuschedd"));
     let (supervisor, models) = Supervisor::start_program(program, setup, config, lock, listener)?;
     let names: Vec<_> = models.iter().map(|model| model.name.as_str()).collect();
-    assert_eq!(names, ["flux2-klein-tiny", "vilt-tiny"]);
+    assert_eq!(names, ["clip-tiny", "flux2-klein-tiny", "owlv2-tiny", "sam2-tiny", "sd3-tiny", "vilt-tiny"]);
     Ok(supervisor)
 }
 

@@ -88,7 +88,7 @@ fn a_name_that_is_not_known_gets_those_that_are() {
     let home = Home::new(&Setup::default());
     let config = format!("--config={}", home.file("gpusched.toml").display());
     let ended = home.gpuctl(&["models", &config, "--plan=flux9", "--cap=1GB"]).expect(1);
-    for known in ["\"flux9\"", "flux2-klein-tiny, vilt-tiny", "flux2-klein-9b"] {
+    for known in ["\"flux9\"", "flux2-klein-tiny, owlv2-tiny", "flux2-klein-9b"] {
         assert!(ended.stderr.contains(known), "{}", ended.stderr);
     }
     let ended = home.gpuctl(&["models", &config, "--plan=flux2-klein-tiny", "--dtype=q4_k", "--cap=1GB"]).expect(2);
@@ -111,11 +111,11 @@ fn a_name_that_is_not_known_gets_those_that_are() {
 fn models_are_listed() {
     let ended = Ended::of(gpuschedd_command(&["models", &directory()])).expect(0);
     let text = ended.text();
-    assert!(text.starts_with("flux2-klein-tiny "), "{text}");
+    assert!(text.starts_with("clip-tiny "), "{text}");
     assert!(text.contains("flux2-klein-4b       not here; published as black-forest-labs/FLUX.2-klein-4B"), "{text}");
     let listed = document(Ended::of(gpuschedd_command(&["models", &directory(), "--json"])).expect(0));
-    assert_eq!(listed[1]["model"], "vilt-tiny");
-    assert_eq!(listed[2]["published"], "black-forest-labs/FLUX.2-klein-4B");
+    assert_eq!(listed[5]["model"], "vilt-tiny");
+    assert_eq!(listed[6]["published"], "black-forest-labs/FLUX.2-klein-4B");
 }
 
 #[test]

@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn it_says_of_a_model_what_the_catalog_declares() {
         let models = catalog::Catalog::scan(&shipped(), &crate::device::Cpu).unwrap().models();
-        assert_eq!(models.len(), 2);
+        assert_eq!(models.len(), 6);
         for declared in models {
             let survey = survey(&shipped(), &declared.name, None, None).unwrap();
             assert_eq!(survey.info, declared);
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_the_known_ones() {
         let said = survey(&shipped(), "flux9", None, None).unwrap_err().to_string();
-        for known in ["\"flux9\"", "flux2-klein-tiny, vilt-tiny in ", "models/weights", "flux2-klein-9b", "--models"] {
+        for known in ["\"flux9\"", "clip-tiny, flux2-klein-tiny, owlv2-tiny, sam2-tiny, sd3-tiny, vilt-tiny in ", "models/weights", "flux2-klein-9b", "--models"] {
             assert!(said.contains(known), "{said}");
         }
         let said = survey(&[], "x", None, None).unwrap_err().to_string();
@@ -291,8 +291,8 @@ mod tests {
     #[test]
     fn installed_models_come_before_published_ones() {
         let names = names(&shipped()).unwrap();
-        assert_eq!(names.len(), 2 + PUBLISHED.len());
-        assert!(matches!(&names[0], (name, Source::Files(_)) if name == "flux2-klein-tiny"), "{names:?}");
+        assert_eq!(names.len(), 6 + PUBLISHED.len());
+        assert!(matches!(&names[0], (name, Source::Files(_)) if name == "clip-tiny"), "{names:?}");
         assert_eq!("bf16".parse(), Ok(Precision::Bf16));
         assert!("q4_k".parse::<Precision>().is_err());
     }

@@ -41,7 +41,7 @@ fn build() -> PathBuf {
 pub(crate) fn models() -> PathBuf {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/weights");
     let models = env::var_os("GPUSCHED_TEST_MODELS").map_or_else(|| shipped.into(), PathBuf::from);
-    for name in ["flux2-klein-tiny", "vilt-tiny"] {
+    for name in ["clip-tiny", "flux2-klein-tiny", "owlv2-tiny", "sam2-tiny", "sd3-tiny", "vilt-tiny"] {
         assert!(models.join(name).is_dir(), "no model {name} in {}", models.display());
     }
     models.canonicalize().expect("it is there")

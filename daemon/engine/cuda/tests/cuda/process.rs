@@ -49,7 +49,7 @@ impl Process {
 
     fn ready(&mut self) {
         let report = self.next();
-        assert!(matches!(&report, Some(Report::Ready(models)) if models.len() == 2), "{report:?}");
+        assert!(matches!(&report, Some(Report::Ready(models)) if models.len() == 6), "{report:?}");
     }
 
     fn run(&self, job: u64, lane: usize, spec: JobSpec) {
