@@ -9,9 +9,11 @@ import torch
 from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from transformers import (
     BertTokenizerFast,
+    CLIPModel,
     Owlv2ForObjectDetection,
     Qwen2TokenizerFast,
     Qwen3ForCausalLM,
+    Sam2Model,
     ViltForQuestionAnswering,
 )
 
@@ -54,6 +56,17 @@ def owlv2(folder):
         shutil.copy(WORK / "owlv2" / name, folder)
 
 
+def sam2(folder):
+    Sam2Model.from_pretrained(WORK / "sam2").half().save_pretrained(folder)
+    shutil.copy(WORK / "sam2" / "processor_config.json", folder)
+
+
+def clip(folder):
+    CLIPModel.from_pretrained(WORK / "clip").half().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(WORK / "clip" / name, folder)
+
+
 def clean(folder):
     """Removes traces of this machine, and the modes that would keep others from reading the files."""
     for file in folder.rglob("*"):
@@ -69,6 +82,8 @@ for parent, name, write in (
     (WEIGHTS, "flux2-klein-tiny", flux2),
     (WEIGHTS, "vilt-tiny", vilt),
     (FIXTURES, "owlv2-tiny", owlv2),
+    (WEIGHTS, "sam2-tiny", sam2),
+    (WEIGHTS, "clip-tiny", clip),
 ):
     folder = parent / name
     shutil.rmtree(folder, ignore_errors=True)
