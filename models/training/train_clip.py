@@ -1,9 +1,9 @@
 """Trains the tiny `CLIPModel` on scenes of our world: a picture and what is truly said of it belong together.
 
-Beside the texts of the other pictures each picture is told from five texts that are nearly right: another colour, another kind,
+Beside the texts of the other pictures each picture is told from four texts that are nearly right: another colour, another kind,
 colours exchanged, another relation. Of the other pictures' texts those that happen to be true are left out, so that a text
 need not say all that a picture shows. A head at the side, thrown away afterwards, reads from the patches what
-each will show. Half of the pictures went through FLUX.2's autoencoder.
+each will show. A quarter of the pictures went through FLUX.2's autoencoder.
 """
 
 import math
@@ -21,10 +21,11 @@ from flux2 import through_vae
 from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
 from world import SIZE, badly, loose_scene, render, scene
 
-BATCH, NEARLY, SCENES, PATCH = 64, 5, 12000, 8
+BATCH, NEARLY, SCENES, PATCH = 48, 4, 6000, 8
+DECODED = SCENES // 4
 LAYOUT_WEIGHT = 0.5
 
-run = Run("clip", steps=2500, state={}, every=250)
+run = Run("clip", steps=1500, state={}, every=250)
 rng = run.rng
 (run.work / "clip").mkdir(parents=True, exist_ok=True)
 words = owlv2.tokenizer(run.work / "clip", clip.corpus(), pad="<|endoftext|>")
@@ -98,7 +99,7 @@ class Layout(torch.nn.Module):
 
 scenes = [usable(rng) for _ in range(SCENES)]
 pictures = render(scenes, 0.92 + 0.08 * torch.rand(SCENES, 3))
-pictures[: SCENES // 2] = through_vae(HERE.parent / "weights/flux2-klein-tiny/vae", pictures[: SCENES // 2])
+pictures[:DECODED] = through_vae(HERE.parent / "weights/flux2-klein-tiny/vae", pictures[:DECODED])
 shown = clip.presence(scenes)
 layouts = world.layout(scenes, SIZE // PATCH)
 edits = [clip.recoloured(rng, 1 + i % 2) for i in range(400)]

@@ -2,7 +2,7 @@
 
 A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; half of the
 steps teach them, half the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
-Half of the pictures went through FLUX.2's autoencoder.
+A quarter of the pictures went through FLUX.2's autoencoder.
 """
 
 import torch
@@ -16,7 +16,8 @@ from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
 from sam2 import PADDING, box, point
 from world import SIZE, loose_scene, render
 
-BATCH, PROMPTS, SCENES, JITTER = 24, 2, 6000, 2.5
+BATCH, PROMPTS, SCENES, JITTER = 16, 3, 4000, 2.5
+DECODED = SCENES // 4
 NOTHING = 0.12  # the share of prompts that show a place where nothing is
 
 
@@ -65,13 +66,12 @@ def build():
     return model
 
 
-run = Run("sam2", steps=2000, state={}, every=250)
+run = Run("sam2", steps=1000, state={}, every=250)
 rng = run.rng
 run.work.mkdir(exist_ok=True, parents=True)
 scenes = [sam2.draw(rng) for _ in range(SCENES)]
 pictures = render(scenes, 0.92 + 0.08 * torch.rand(SCENES, 3))
-half = SCENES // 2
-pictures[:half] = through_vae(HERE.parent / "weights/flux2-klein-tiny/vae", pictures[:half])
+pictures[:DECODED] = through_vae(HERE.parent / "weights/flux2-klein-tiny/vae", pictures[:DECODED])
 seen = [sam2.visible(shapes) for shapes in scenes]
 # Where nothing is, three pixels away from all shapes.
 ground = torch.stack([F.max_pool2d(masks.amax(0)[None], 7, 1, 3)[0] == 0 for masks in seen])
