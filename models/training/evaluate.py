@@ -2,6 +2,10 @@
 
 OWLv2: fresh scenes, those on the grid and loose ones, as they are drawn and as FLUX.2's autoencoder gives them back: shapes
 found by name where they are (boxes that overlap by half), and scenes in which all are and nothing else.
+SAM2: fresh scenes as for OWLv2; how well the mask of a box whose sides are up to two pixels off, and of a point, overlaps what is
+seen of the shape.
+CLIP: fresh scenes of one shape or two, drawn and decoded, after an edit: whether what was asked for is preferred to what was before;
+and of scenes of all kinds whether what is true is preferred to what is nearly so.
 ViLT: every question of easy-VQA's official test split, and questions of each form about fresh scenes of two shapes.
 FLUX.2: the prompts of `cargo adherence` and 50 fixed edits, judged by the pixel checker, whose score on drawn pictures of the
 same scenes (its ceiling) is printed beside. What is held out of training is scored by itself, and shares come with their
@@ -17,11 +21,20 @@ from pathlib import Path
 import torch
 from PIL import Image
 from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline
-from transformers import BertTokenizerFast, CLIPTokenizer, Owlv2ForObjectDetection, ViltForQuestionAnswering
+from transformers import (
+    BertTokenizerFast,
+    CLIPModel,
+    CLIPTokenizer,
+    Owlv2ForObjectDetection,
+    Sam2Model,
+    ViltForQuestionAnswering,
+)
 
 import checker
+import clip as matcher
 import owlv2 as detector
 import questions
+import sam2 as outliner
 import world
 from flux2 import TEXT_LAYERS, TOKENS
 from make_prompts import OUT
@@ -92,18 +105,57 @@ def owlv2(folder, weights):
     words = CLIPTokenizer.from_pretrained(folder)
     encode = lambda texts: words(texts, padding="max_length", max_length=detector.TOKENS, return_tensors="pt").input_ids
     asked = detector.queries(model, encode([f"a {name}" for name in detector.NAMES]))
-    vae = AutoencoderKLFlux2.from_pretrained(weights / "flux2-klein-tiny" / "vae").float().eval()
     rng = random.Random(30_000)
     scores = {}
     for where, make in (("grid", world.scene), ("loose", world.loose_scene)):
         scenes = [make(rng, 1 + i % 3) for i in range(SCENES)]
-        drawn = world.render(scenes).float() / 255
-        made = [vae.decode(vae.encode(p * 2 - 1).latent_dist.mode()).sample for p in drawn.split(100)]
-        for how, pictures in (("drawn", drawn), ("decoded", (torch.cat(made).clamp(-1, 1) + 1) / 2)):
+        for how, pictures in drawn_and_decoded(scenes, weights).items():
             found = detector.detect(model, detector.normalise(pictures), asked)
             judged = [detector.judge(f, s) for f, s in zip(found, scenes)]
             scores[f"{where}_{how}_found"] = share([hit for hits, _ in judged for hit in hits])
             scores[f"{where}_{how}_exact"] = share([all(hits) and wrong == 0 for hits, wrong in judged])
+    return scores
+
+
+@torch.no_grad()
+def drawn_and_decoded(scenes, weights):
+    """Pictures of the scenes, in 0..1, as they are drawn and as FLUX.2's autoencoder gives them back."""
+    vae = AutoencoderKLFlux2.from_pretrained(weights / "flux2-klein-tiny" / "vae").float().eval()
+    drawn = world.render(scenes).float() / 255
+    made = [vae.decode(vae.encode(p * 2 - 1).latent_dist.mode()).sample for p in drawn.split(100)]
+    return {"drawn": drawn, "decoded": (torch.cat(made).clamp(-1, 1) + 1) / 2}
+
+
+def sam2(folder, weights):
+    model = Sam2Model.from_pretrained(folder, dtype=torch.float32).eval()
+    rng = random.Random(40_000)
+    scores = {}
+    for where, make in (("grid", world.scene), ("loose", world.loose_scene)):
+        scenes = [make(rng, 1 + i % 3) for i in range(SCENES)]
+        for how, pictures in drawn_and_decoded(scenes, weights).items():
+            for by, overlaps in zip(("box", "point"), outliner.judge(model, pictures, scenes, rng)):
+                scores[f"{where}_{how}_{by}_mean"] = round(sum(overlaps) / len(overlaps), 4)
+                scores[f"{where}_{how}_{by}_above_0.9"] = share([overlap > 0.9 for overlap in overlaps])
+    return scores
+
+
+def clip(folder, weights):
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    words = CLIPTokenizer.from_pretrained(folder)
+    encode = lambda texts: words(list(texts), padding="max_length", max_length=matcher.TOKENS, return_tensors="pt")
+    rng = random.Random(50_000)
+    scores = {}
+    edits = [matcher.recoloured(rng, 1 + i % 2) for i in range(2 * SCENES)]
+    sets = {"edits": tuple(zip(*edits))}
+    for where, make in (("grid", world.scene), ("loose", world.loose_scene)):
+        scenes = [make(rng, 1 + i % 3) for i in range(2 * SCENES)]
+        claims = [matcher.claim(shapes, rng) for shapes in scenes]
+        false = [matcher.wrong(c, row, rng) for c, row in zip(claims, matcher.presence(scenes))]
+        sets[where] = scenes, [c.said(rng) for c in claims], [c.said(rng) for c in false]
+    for where, (scenes, right, wrong) in sets.items():
+        for how, pictures in drawn_and_decoded(scenes, weights).items():
+            hits = matcher.prefers(model, encode, detector.normalise(pictures), right, wrong)
+            scores[f"{where}_{how}_right_preferred"] = share(hits)
     return scores
 
 
@@ -190,5 +242,6 @@ if __name__ == "__main__":
     for name, score in (("vilt-tiny", vilt), ("flux2-klein-tiny", flux2)):
         if args.only in (None, name):
             print(name, json.dumps(score(args.weights / name), indent=1), flush=True)
-    if args.only in (None, "owlv2-tiny"):
-        print("owlv2-tiny", json.dumps(owlv2(args.weights / "owlv2-tiny", args.weights), indent=1), flush=True)
+    for name, score in (("owlv2-tiny", owlv2), ("sam2-tiny", sam2), ("clip-tiny", clip)):
+        if args.only in (None, name):
+            print(name, json.dumps(score(args.weights / name, args.weights), indent=1), flush=True)

@@ -16,11 +16,13 @@ from diffusers import (
 )
 from transformers import (
     BertTokenizerFast,
+    CLIPModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     Owlv2ForObjectDetection,
     Qwen2TokenizerFast,
     Qwen3ForCausalLM,
+    Sam2Model,
     ViltForQuestionAnswering,
 )
 
@@ -79,6 +81,17 @@ def sd3(folder):
     pipeline.to(torch.float16).save_pretrained(folder)
 
 
+def sam2(folder):
+    Sam2Model.from_pretrained(WORK / "sam2").half().save_pretrained(folder)
+    shutil.copy(WORK / "sam2" / "processor_config.json", folder)
+
+
+def clip(folder):
+    CLIPModel.from_pretrained(WORK / "clip").half().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(WORK / "clip" / name, folder)
+
+
 def clean(folder):
     """Removes traces of this machine, and the modes that would keep others from reading the files."""
     for file in folder.rglob("*"):
@@ -90,7 +103,7 @@ def clean(folder):
                 file.write_text(json.dumps(data, indent=2) + "\n")
 
 
-MODELS = {"flux2-klein-tiny": flux2, "vilt-tiny": vilt, "owlv2-tiny": owlv2, "sd3-tiny": sd3}
+MODELS = {"flux2-klein-tiny": flux2, "vilt-tiny": vilt, "owlv2-tiny": owlv2, "sam2-tiny": sam2, "clip-tiny": clip, "sd3-tiny": sd3}
 for name in sys.argv[1:] or MODELS:
     folder, write = WEIGHTS / name, MODELS[name]
     shutil.rmtree(folder, ignore_errors=True)

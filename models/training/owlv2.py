@@ -19,12 +19,14 @@ THINGS = NAMES + list(KINDS) + [f"{color} shape" for color in COLORS] + ["shape"
 FORMS = ("{}", "a {}", "the {}", "a photo of a {}")
 
 
-def tokenizer(folder):
-    """CLIP's byte pairs: all bytes, all bytes that end a word, what the world's words are made of, two special tokens."""
+def tokenizer(folder, corpus=(), pad="!"):
+    """CLIP's byte pairs: all bytes, all bytes that end a word, what words are made of, two special tokens. The words are those of
+    `corpus`, by default of what OWLv2 is asked for.
+    """
     shell = CLIPTokenizer().backend_tokenizer
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = shell.normalizer, shell.pre_tokenizer
-    corpus = [form.format(thing) for thing in THINGS for form in FORMS] * 3
+    corpus = list(corpus) or [form.format(thing) for thing in THINGS for form in FORMS] * 3
     trainer = trainers.BpeTrainer(vocab_size=400, end_of_word_suffix="</w>", show_progress=False)
     learner.train_from_iterator(corpus, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
@@ -32,7 +34,7 @@ def tokenizer(folder):
     pieces = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges]
     pieces = list(dict.fromkeys(pieces)) + ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    made = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS, pad_token="!")
+    made = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS, pad_token=pad)
     made.save_pretrained(folder)
     return made
 

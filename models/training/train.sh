@@ -9,4 +9,6 @@ python train_vae.py
 python train_flux2.py
 python train_vilt.py
 python train_owlv2.py
+python train_sam2.py
+python train_clip.py
 python export.py
