@@ -227,9 +227,10 @@ def repainted(pipeline, rows, first_seed):
 
 @torch.no_grad()
 def sd3(folder):
-    pipeline = StableDiffusion3InpaintPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-    from_text = StableDiffusion3Pipeline(**pipeline.components)
-    for each in (pipeline, from_text):
+    third = {"text_encoder_3": None, "tokenizer_3": None}
+    from_text = StableDiffusion3Pipeline.from_pretrained(folder, torch_dtype=torch.float32, **third)
+    pipeline = StableDiffusion3InpaintPipeline(**from_text.components)
+    for each in (from_text, pipeline):
         each.set_progress_bar_config(disable=True)
     rng = random.Random(40_000)
     asked = [[world.Shape(kind, color, 0, 0, 0)] for kind in world.KINDS for color in world.COLORS] * (REPAINTS // 24)

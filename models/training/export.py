@@ -6,19 +6,9 @@ import json
 import shutil
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderKLFlux2,
-    FlowMatchEulerDiscreteScheduler,
-    Flux2KleinPipeline,
-    Flux2Transformer2DModel,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from transformers import (
     BertTokenizerFast,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
     Owlv2ForObjectDetection,
     Qwen2TokenizerFast,
     Qwen3ForCausalLM,
@@ -52,22 +42,6 @@ def flux2(folder):
     pipeline.to(torch.float16).save_pretrained(folder)
 
 
-def sd3(folder):
-    part = lambda kind, name: kind.from_pretrained(WORK / "sd3" / name)
-    pipeline = StableDiffusion3Pipeline(
-        transformer=part(SD3Transformer2DModel, "transformer"),
-        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0),
-        vae=part(AutoencoderKL, "vae"),
-        text_encoder=part(CLIPTextModelWithProjection, "text_encoder"),
-        tokenizer=part(CLIPTokenizer, "tokenizer"),
-        text_encoder_2=part(CLIPTextModelWithProjection, "text_encoder_2"),
-        tokenizer_2=part(CLIPTokenizer, "tokenizer_2"),
-        text_encoder_3=None,
-        tokenizer_3=None,
-    )
-    pipeline.to(torch.float16).save_pretrained(folder)
-
-
 def vilt(folder):
     ViltForQuestionAnswering.from_pretrained(WORK / "vilt").half().save_pretrained(folder)
     BertTokenizerFast.from_pretrained(WORK / "vilt-tokenizer").save_pretrained(folder)
@@ -93,7 +67,6 @@ def clean(folder):
 
 for parent, name, write in (
     (WEIGHTS, "flux2-klein-tiny", flux2),
-    (WEIGHTS, "sd3-tiny", sd3),
     (WEIGHTS, "vilt-tiny", vilt),
     (FIXTURES, "owlv2-tiny", owlv2),
 ):
