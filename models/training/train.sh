@@ -7,6 +7,8 @@ export OMP_WAIT_POLICY=passive
 python make_tokenizers.py
 python train_vae.py
 python train_flux2.py
+python train_sd3_vae.py
+python train_sd3.py
 python train_vilt.py
 python train_owlv2.py
 python train_sam2.py

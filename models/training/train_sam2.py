@@ -23,7 +23,7 @@ from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
 from sam2 import PADDING, box, point
 from world import SIZE, loose_scene, render
 
-BATCH, PROMPTS, SCENES, JITTER = 16, 3, 3000, 2.5
+BATCH, PROMPTS, SCENES, JITTER = 16, 3, 1500, 2.5
 DECODED = SCENES // 4
 NOTHING = 0.12  # the share of prompts that show a place where nothing is
 WAVES = 0.3  # the waves that places are told by, to those that transformers draws
@@ -70,7 +70,7 @@ def build():
         else:
             half = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
             # What is seen at a place must not drown where that is.
-            half = 0.2 if "neck.convs" in name else 1.6 if "_to_" in name and "q_proj" in name else half
+            half = 0.25 if "neck.convs" in name else half
             torch.nn.init.normal_(p, std=half * p[0].numel() ** -0.5)
     for name, module in model.mask_decoder.transformer.named_modules():
         if name.endswith(("_to_image", "_to_token")):
@@ -84,7 +84,7 @@ def build():
     return model
 
 
-run = Run("sam2", steps=900, state={}, every=250)
+run = Run("sam2", steps=1000, state={}, every=250)
 rng = run.rng
 run.work.mkdir(exist_ok=True, parents=True)
 scenes = [sam2.draw(rng) for _ in range(SCENES)]
@@ -188,7 +188,7 @@ matrices = [
 known = set(map(id, matrices))
 others = [p for name, p in model.named_parameters() if id(p) not in known and "mask_embed" not in name]
 others += head.parameters()
-optimizer = optimizers(matrices, others, lr=3e-3, other_lr=2e-3)
+optimizer = optimizers(matrices, others, lr=1e-3, other_lr=2e-3)
 run.prepare({"model": model, "head": head, "average": average, "muon": optimizer[0], "adam": optimizer[1]})
 
 for step in run:
