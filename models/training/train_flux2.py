@@ -79,7 +79,7 @@ class Heads(torch.nn.Module):
 second = "--more-edits" in sys.argv
 run = Run(*(("flux2-edits", 4500) if second else ("flux2", 13000)), state={}, flags=("--more-edits",))
 shipped = HERE.parent / "weights" / "flux2-klein-tiny"
-begun = shipped if second else run.work
+begun = shipped if second and not (run.work / "vae").exists() else run.work
 vae = AutoencoderKLFlux2.from_pretrained(begun / "vae").float().eval()
 tokenizer = Qwen2TokenizerFast.from_pretrained(begun / "tokenizer")
 data = random.Random(4444 if second else 4242)
@@ -103,8 +103,8 @@ print("latents ready", singles.x.std().item(), flush=True)
 
 transformer, encoder = build(len(tokenizer))
 if second:
-    transformer = Flux2Transformer2DModel.from_pretrained(shipped / "transformer").float()
-    encoder = Qwen3ForCausalLM.from_pretrained(shipped / "text_encoder").float()
+    transformer = Flux2Transformer2DModel.from_pretrained(begun / "transformer").float()
+    encoder = Qwen3ForCausalLM.from_pretrained(begun / "text_encoder").float()
 heads = Heads()
 outer = ("x_embedder", "proj_out", "timestep_embedder.linear_1", "norm_out")
 named = list(transformer.named_parameters()) + list(encoder.model.layers[:3].named_parameters())
