@@ -4,6 +4,9 @@ Single shapes come first; then pairs, which are the hard part, take more than ha
 thrown away: one reads from the image tokens, half-way through the transformer, what each of them will show
 (representation alignment, Yu et al. 2024, with the scene itself as the representation); one reads from the last text
 token which shapes the prompt names. Without them a model of this size hardly learns pairs in the time there is.
+
+`--more-edits` is a second, shorter run that starts from what the first one made, or else from the shipped weights: most of what it sees
+are edits, and most of these of pictures of two shapes.
 """
 
 import random
