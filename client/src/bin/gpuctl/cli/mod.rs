@@ -36,7 +36,7 @@ else at $XDG_RUNTIME_DIR/gpusched/gpusched.sock.
 
 JSON (--json), one document a line:
   status               the daemon; also pause, resume and drain
-  show, set-priority   the job
+  show, set-priority   the job; show of an edit with its \"stages\"
   jobs                 an array of jobs
   jobs --history       an array of {\"job\": JOB, \"attempts\": [{\"attempt\", \"lane\", \"started_unix_ms\",
                        \"ended_unix_ms\", \"end\"}]}
@@ -61,7 +61,8 @@ JSON (--json), one document a line:
   submit --detach      {\"job\": ID}
   submit --retry       {\"retry\": {\"wait_ms\", \"because\": {\"code\", ...}}} before each wait
   submit               {\"job\": ID}, then {\"update\": ...} for all news but the last,
-                       then {\"result\": JOB, \"file\": PATH} (no file but for pictures)
+                       then {\"result\": JOB, \"file\": PATH} (no file but for pictures and masks);
+                       of an edit with \"stages\": [{\"role\", \"spec\", \"outcome\", \"run_us\", ...}]
   watch                {\"update\": ...} and {\"result\": JOB}, as above
   submit, watch        {\"daemon\": \"lost\", \"within_ms\": N} when it goes away meanwhile, and
                        {\"daemon\": \"back\"}
