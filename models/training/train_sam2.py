@@ -3,7 +3,14 @@
 A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; half of the
 steps teach them, half the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
 A quarter of the pictures went through FLUX.2's autoencoder.
+
+What the model must find out first is where it is asked; till then it outlines all shapes. Two things help. Attention between
+prompt and picture begins with one projection for queries and keys, so that places attend to places near by; and a head at the
+side, thrown away afterwards, reads from the picture's tokens, after they have met the prompt, how much of what is meant each
+holds.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +23,7 @@ from run import HERE, Average, Run, optimizers, set_rate, warm_then_linear
 from sam2 import PADDING, box, point
 from world import SIZE, loose_scene, render
 
-BATCH, PROMPTS, SCENES, JITTER = 16, 3, 4000, 2.5
+BATCH, PROMPTS, SCENES, JITTER = 16, 3, 3000, 2.5
 DECODED = SCENES // 4
 NOTHING = 0.12  # the share of prompts that show a place where nothing is
 
@@ -46,6 +53,7 @@ def config():
         fpn_hidden_size=64,
     )
     decoder = dict(hidden_size=64, num_attention_heads=4, mlp_dim=128, num_hidden_layers=2, iou_head_hidden_dim=64)
+    decoder |= dict(attention_downsample_rate=1)
     prompt = dict(hidden_size=64, image_size=SIZE, patch_size=8, mask_input_channels=8)
     return Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
 
@@ -56,17 +64,23 @@ def build():
     for name, p in model.named_parameters():
         if "norm" in name or p.ndim < 2:
             continue
-        if "pos_embed" in name or "_embed." in name and p.shape[0] <= 4 or "token" in name:
+        if "pos_embed" in name or name.endswith(("_embed.weight", "_token.weight", "_tokens.weight")):
             torch.nn.init.normal_(p, std=0.3)
         else:
             half = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
+            # What is seen at a place must not drown where that is.
+            half = 0.2 if "neck.convs" in name else 1.6 if "_to_" in name and "q_proj" in name else half
             torch.nn.init.normal_(p, std=half * p[0].numel() ** -0.5)
+    for name, module in model.mask_decoder.transformer.named_modules():
+        if name.endswith(("_to_image", "_to_token")):
+            # Places attend to places near by.
+            module.k_proj.load_state_dict(module.q_proj.state_dict())
     # Where a place in the picture and where a prompt is are told in one language.
     model.prompt_encoder.shared_embedding.load_state_dict(model.shared_image_embedding.state_dict())
     return model
 
 
-run = Run("sam2", steps=1000, state={}, every=250)
+run = Run("sam2", steps=900, state={}, every=250)
 rng = run.rng
 run.work.mkdir(exist_ok=True, parents=True)
 scenes = [sam2.draw(rng) for _ in range(SCENES)]
@@ -112,11 +126,30 @@ def points(rows, most):
     return places, torch.tensor([[[label for _, label in prompt] for prompt in row] for row in made], dtype=torch.int)
 
 
+class Coarse(torch.nn.Module):
+    """Reads from each token of a picture that has met a prompt how much of it what is meant covers."""
+
+    def __init__(self, transformer, width):
+        super().__init__()
+        self.read = torch.nn.Linear(width, 1)
+        transformer.register_forward_hook(self._keep)
+
+    def _keep(self, _module, _given, made):
+        self.seen = made[1]
+
+    def loss(self, target):
+        """Of masks (B, P, 64, 64)."""
+        got = self.read(self.seen).squeeze(-1)
+        want = F.adaptive_avg_pool2d(target.flatten(0, 1), math.isqrt(got.shape[-1])).flatten(1)
+        return F.binary_cross_entropy_with_logits(got.flatten(0, 1), want)
+
+
 def losses(logits, expected, there, rows):
-    """Outline, expected overlap and presence."""
+    """Outline, expected overlap, presence, and the outline as it is read at the side."""
     shown = torch.tensor([[shape is not None for _, shape in row] for row in rows])
     nothing = torch.zeros(SIZE, SIZE)
     target = torch.stack([torch.stack([nothing if s is None else seen[i][s] for i, s in row]) for row in rows])
+    coarse = head.loss(target)
     target = target[:, :, None].expand_as(logits)[shown]
     logits, expected = logits[shown], expected[shown]
     plain = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((-1, -2))
@@ -125,7 +158,7 @@ def losses(logits, expected, there, rows):
     dice = 1 - (2 * common + 1) / (total + 1)
     iou = sam2.overlap(logits.detach(), target > 0.5)
     presence = F.binary_cross_entropy_with_logits(there, shown.float())
-    return 10 * plain.mean() + dice.mean() + F.mse_loss(expected, iou) + 0.1 * presence, iou.mean()
+    return 10 * plain.mean() + dice.mean() + F.mse_loss(expected, iou) + 0.1 * presence + coarse, iou.mean(), coarse
 
 
 def score(model):
@@ -141,6 +174,8 @@ def normalised(batch):
 
 
 model = build()
+average = Average(model, 0.99)
+head = Coarse(model.mask_decoder.transformer, 64)
 matrices = [
     p
     for name, p in model.named_parameters()
@@ -148,9 +183,9 @@ matrices = [
 ]
 known = set(map(id, matrices))
 others = [p for name, p in model.named_parameters() if id(p) not in known and "mask_embed" not in name]
-optimizer = optimizers(matrices, others, lr=2e-3, other_lr=2e-3)
-average = Average(model, 0.99)
-run.prepare({"model": model, "average": average, "muon": optimizer[0], "adam": optimizer[1]})
+others += head.parameters()
+optimizer = optimizers(matrices, others, lr=3e-3, other_lr=2e-3)
+run.prepare({"model": model, "head": head, "average": average, "muon": optimizer[0], "adam": optimizer[1]})
 
 for step in run:
     set_rate(optimizer, warm_then_linear(step, run.steps, decay=0.6))
@@ -164,7 +199,7 @@ for step in run:
         given["points"], given["labels"] = points(rows, most)
     # A point by itself is asked for several masks, all else for one: but each also for the other.
     several = rng.random() < (0.8 if kind > 0.8 else 0.3)
-    loss, iou = losses(*sam2.masks(model, normalised(batch), several, **given), rows)
+    loss, iou, coarse = losses(*sam2.masks(model, normalised(batch), several, **given), rows)
     for o in optimizer:
         o.zero_grad()
     loss.backward()
@@ -172,7 +207,7 @@ for step in run:
     for o in optimizer:
         o.step()
     average.update(model, step)
-    run.log(loss.item(), iou=iou.item())
+    run.log(loss.item(), iou=iou.item(), coarse=coarse.item())
     if (step + 1) % 250 == 0:
         print("  overlap by box and by point:", *score(average.model), flush=True)
 
