@@ -1,7 +1,7 @@
 """Trains the tiny `Sam2Model` on scenes of our world to outline the shape that a box or points show.
 
-A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; half of the
-steps teach them, half the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
+A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; two steps in
+five teach them, the others the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
 A quarter of the pictures went through FLUX.2's autoencoder.
 
 What the model must find out first is where it is asked; till then it outlines all shapes. Three things help. Places are told by
@@ -68,10 +68,10 @@ def build():
         if "pos_embed" in name or name.endswith(("_embed.weight", "_token.weight", "_tokens.weight")):
             torch.nn.init.normal_(p, std=0.3)
         else:
-            half = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
+            gain = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
             # What is seen at a place must not drown where that is.
-            half = 0.25 if "neck.convs" in name else half
-            torch.nn.init.normal_(p, std=half * p[0].numel() ** -0.5)
+            gain = 0.25 if "neck.convs" in name else gain
+            torch.nn.init.normal_(p, std=gain * p[0].numel() ** -0.5)
     for name, module in model.mask_decoder.transformer.named_modules():
         if name.endswith(("_to_image", "_to_token")):
             # Places attend to places near by.
