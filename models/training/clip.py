@@ -71,7 +71,9 @@ def claim(shapes, rng):
         relation = world.relation(a, b) if rng.random() < 0.6 else None
         return Claim(name, NAMES.index(b.name), relation)
     if rng.random() < 0.15:
-        return Claim(rng.choice([i for i, thing in enumerate(THINGS[:-1]) if fits(a, thing)]))
+        # Of kinds only while one is missing, or nothing like it would be false.
+        every = {s.kind for s in shapes} == set(KINDS)
+        return Claim(rng.choice([i for i, thing in enumerate(THINGS[:-1]) if fits(a, thing) and not (every and thing in KINDS)]))
     size = None
     if len(shapes) == 1 and rng.random() < 0.3:
         # Between them neither word would be wrong.

@@ -1,13 +1,13 @@
 """Trains the tiny `Sam2Model` on scenes of our world to outline the shape that a box or points show.
 
-A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; half of the
-steps teach them, half the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
+A shape here is a whole without parts, so the several masks that the model makes of a point all learn the same; two steps in
+five teach them, the others the single mask. One prompt in eight shows a place where nothing is: it teaches the model to say so.
 A quarter of the pictures went through FLUX.2's autoencoder.
 
-What the model must find out first is where it is asked; till then it outlines all shapes. Two things help. Attention between
-prompt and picture begins with one projection for queries and keys, so that places attend to places near by; and a head at the
-side, thrown away afterwards, reads from the picture's tokens, after they have met the prompt, how much of what is meant each
-holds.
+What the model must find out first is where it is asked; till then it outlines all shapes. Three things help. Places are told by
+waves three times as long as SAM2's, so that what is within a shape is alike; attention between prompt and picture begins with
+one projection for queries and keys, so that places attend to places near by; and a head at the side, thrown away afterwards,
+reads from the picture's tokens, after they have met the prompt, how much of what is meant each holds.
 """
 
 import math
@@ -25,8 +25,8 @@ from world import SIZE, loose_scene, render
 
 BATCH, PROMPTS, SCENES, JITTER = 16, 3, 1500, 2.5
 DECODED = SCENES // 4
+WAVES = 0.3  # frequencies of the waves that tell places, as a share of SAM2's
 NOTHING = 0.12  # the share of prompts that show a place where nothing is
-WAVES = 0.3  # the waves that places are told by, to those that transformers draws
 
 
 def config():
@@ -68,18 +68,16 @@ def build():
         if "pos_embed" in name or name.endswith(("_embed.weight", "_token.weight", "_tokens.weight")):
             torch.nn.init.normal_(p, std=0.3)
         else:
-            half = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
+            gain = 0.5 if ".attn.proj." in name or "proj_out" in name or "o_proj" in name else 1.0
             # What is seen at a place must not drown where that is.
-            half = 0.25 if "neck.convs" in name else half
-            torch.nn.init.normal_(p, std=half * p[0].numel() ** -0.5)
+            gain = 0.25 if "neck.convs" in name else gain
+            torch.nn.init.normal_(p, std=gain * p[0].numel() ** -0.5)
     for name, module in model.mask_decoder.transformer.named_modules():
         if name.endswith(("_to_image", "_to_token")):
             # Places attend to places near by.
             module.k_proj.load_state_dict(module.q_proj.state_dict())
-    # Where a place in the picture and where a prompt is are told in one language, and so coarsely that the corners of a box are near
-    # to what lies between them: with the waves that transformers draws places 5 pixels apart have nothing in common.
-    with torch.no_grad():
-        model.shared_image_embedding.positional_embedding.mul_(WAVES)
+    model.shared_image_embedding.positional_embedding *= WAVES
+    # Where a place in the picture and where a prompt is are told in one language.
     model.prompt_encoder.shared_embedding.load_state_dict(model.shared_image_embedding.state_dict())
     return model
 
