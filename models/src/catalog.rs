@@ -31,6 +31,8 @@ pub enum Kind {
     Owlv2,
     /// A SAM2: what in a picture a box or points are about.
     Sam2,
+    /// A Qwen3 with its language model's head: texts that answer questions.
+    Qwen3,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             "CLIPModel" => Some(Self::Clip),
             "Owlv2ForObjectDetection" => Some(Self::Owlv2),
             "Sam2Model" | "Sam2VideoModel" => Some(Self::Sam2),
+            "Qwen3ForCausalLM" => Some(Self::Qwen3),
             _ => None,
         }
     }
@@ -55,6 +58,7 @@ impl fmt::Display for Kind {
             Self::Clip => "clip",
             Self::Owlv2 => "owlv2",
             Self::Sam2 => "sam2",
+            Self::Qwen3 => "qwen3",
         })
     }
 }
@@ -86,7 +90,7 @@ impl Entry {
                 TransformerFiles::Gguf(_) => self.path.join("text_encoder"),
             },
             Kind::Sd3 => self.path.join(sd3::TRANSFORMER),
-            Kind::ViltVqa | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => self.path.clone(),
+            Kind::ViltVqa | Kind::Clip | Kind::Owlv2 | Kind::Sam2 | Kind::Qwen3 => self.path.clone(),
         };
         WeightFiles::find(&dir)?.stored_type()
     }
@@ -189,7 +193,8 @@ mod tests {
         write(&klein.join("text_encoder/2"), "22");
         write(&klein.join("transformer/diffusion_pytorch_model.safetensors"), "333");
         write(&klein.join("vae/diffusion_pytorch_model.safetensors"), "4444");
-        for (name, class) in [("clip", "CLIPModel"), ("owl", "Owlv2ForObjectDetection")] {
+        let classes = [("clip", "CLIPModel"), ("owl", "Owlv2ForObjectDetection"), ("qwen", "Qwen3ForCausalLM")];
+        for (name, class) in classes {
             write(&second.join(name).join("config.json"), &format!("{{\"architectures\": [\"{class}\"]}}"));
             write(&second.join(name).join("model.safetensors"), "12");
         }
@@ -216,6 +221,7 @@ mod tests {
                 ("clip", second.join("clip"), Kind::Clip, 2),
                 ("klein", klein, Kind::Flux2Klein, 10),
                 ("owl", second.join("owl"), Kind::Owlv2, 2),
+                ("qwen", second.join("qwen"), Kind::Qwen3, 2),
                 ("sam2", first.join("sam2"), Kind::Sam2, 5),
                 ("sd3", sd3, Kind::Sd3, 12),
                 ("sd3-third", third, Kind::Sd3, 15),
@@ -225,5 +231,6 @@ mod tests {
         assert_eq!(Kind::ViltVqa.to_string(), "vilt-vqa");
         assert_eq!((Kind::Clip.to_string(), Kind::Owlv2.to_string()), ("clip".to_owned(), "owlv2".to_owned()));
         assert_eq!((Kind::Sam2.to_string(), Kind::Sd3.to_string()), ("sam2".to_owned(), "sd3".to_owned()));
+        assert_eq!(Kind::Qwen3.to_string(), "qwen3");
     }
 }

@@ -1,8 +1,9 @@
-//! FLUX.2 klein, ViLT, CLIP, OWLv2 and SAM2 in candle, loading Hugging Face directories unchanged.
+//! FLUX.2 klein, ViLT, CLIP, OWLv2, SAM2 and Qwen3 in candle, loading Hugging Face directories unchanged.
 //!
 //! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
 //! pictures, [`clip::Clip`] says how well texts fit a picture, [`owlv2::Owlv2`] where in it is what they name,
-//! [`sam2::Sam2`] which pixels a box or points are about. Every size is read from the directory's JSON files; a value that asks for something not implemented is an [`Error::Config`], never a
+//! [`sam2::Sam2`] which pixels a box or points are about; [`qwen3::Qwen3`] answers questions in words. Every size is read
+//! from the directory's JSON files; a value that asks for something not implemented is an [`Error::Config`], never a
 //! silently different result. A FLUX.2 transformer may be quantised, in a GGUF file. Long work calls a [`YieldPoint`] at
 //! short intervals and can be stopped there. [`catalog::scan`] finds the models in a set of directories.
 
@@ -24,6 +25,7 @@ pub mod parts;
 pub mod picture;
 pub mod processor;
 pub mod quantised;
+pub mod qwen3;
 pub mod resample;
 pub mod sam2;
 pub mod sd3;

@@ -37,6 +37,31 @@ pub fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>>
     if path.try_exists().map_err(|e| Error::missing(path, e))? { read_json(path).map(Some) } else { Ok(None) }
 }
 
+/// Bound on every size that a file gives: far above any real model, low enough that no product of sizes overflows.
+const MAX_SIZE: usize = 1 << 20;
+
+/// Refuses a value that is none of those supported.
+pub(crate) fn require<T: PartialEq + std::fmt::Debug>(
+    path: &Path,
+    key: &str,
+    value: &T,
+    supported: &[T],
+) -> Result<()> {
+    if supported.contains(value) {
+        return Ok(());
+    }
+    let supported = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" or ");
+    Err(Error::config(path, format!("{key} is {value:?}; only {supported} is supported")))
+}
+
+/// Refuses a size of 0, or beyond all reason.
+pub(crate) fn require_size(path: &Path, key: &str, value: usize) -> Result<()> {
+    if (1..=MAX_SIZE).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(path, format!("{key} is {value}; 1 to {MAX_SIZE} is supported")))
+}
+
 /// The weight files of one component: a single safetensors file or the shards named by an index.
 #[derive(Debug, Clone)]
 pub struct WeightFiles {

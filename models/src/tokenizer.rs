@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use tokenizers::Tokenizer;
+use tokenizers::{
+    DecodeStream, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer,
+};
 
 use crate::{
     byte_pairs::{Special, tokenizer_json},
@@ -73,7 +75,7 @@ impl Words {
 }
 
 /// Prompts to token ids, as `Flux2KleinPipeline` has them: through the chat template with the generation prompt and
-/// thinking disabled, cut or padded on the right to a fixed length.
+/// thinking disabled, cut or padded on the right to a fixed length where an encoder reads them.
 pub struct ChatTokenizer {
     words: Words,
     template: String,
@@ -149,21 +151,75 @@ impl ChatTokenizer {
         environment.render_str(&self.template, values).map_err(unusable)
     }
 
-    /// `prompt` as token ids.
+    /// `prompt` as token ids, cut or padded.
     ///
     /// # Errors
     ///
     /// As [`Self::render`] and [`Words::encode`].
     pub fn encode(&self, prompt: &str) -> Result<Prompt> {
-        let mut ids = self.words.encode(&self.render(prompt)?)?;
+        let mut ids = self.tokens(prompt)?;
         let truncated = ids.len().saturating_sub(self.length) as u32;
         let used = ids.len().min(self.length);
-        if used == 0 {
-            // The encoder's first row would have nothing to attend to.
-            return Err(Error::tokenizer(&self.template_path, "the chat template gives no tokens"));
-        }
         ids.resize(self.length, self.pad);
         Ok(Prompt { ids, used, truncated })
+    }
+
+    /// `prompt` as token ids, however many, and at least one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn tokens(&self, prompt: &str) -> Result<Vec<u32>> {
+        let ids = self.words.encode(&self.render(prompt)?)?;
+        if ids.is_empty() {
+            // The model's first row would have nothing to attend to.
+            return Err(Error::tokenizer(&self.template_path, "the chat template gives no tokens"));
+        }
+        Ok(ids)
+    }
+
+    /// What tokens say that come one after the other, without special ones.
+    #[must_use]
+    pub fn decoder(&self) -> Decoder<'_> {
+        let stream = self.words.tokenizer.decode_stream(true);
+        Decoder { words: &self.words, stream, tokens: Vec::new(), said: 0 }
+    }
+}
+
+type Stream<'a> =
+    DecodeStream<'a, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// Turns tokens into text as they come, whole characters only.
+pub struct Decoder<'a> {
+    words: &'a Words,
+    stream: Stream<'a>,
+    tokens: Vec<u32>,
+    /// Bytes of the text that have been given out.
+    said: usize,
+}
+
+impl Decoder<'_> {
+    /// What is certain now that `token` is there, and was not before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if the tokenizer cannot turn tokens into text piece by piece.
+    pub fn push(&mut self, token: u32) -> Result<Option<String>> {
+        self.tokens.push(token);
+        let piece = self.stream.step(token).map_err(|e| Error::tokenizer(&self.words.path, e.to_string()))?;
+        self.said += piece.as_ref().map_or(0, String::len);
+        Ok(piece)
+    }
+
+    /// What is left when no more tokens come: characters that were begun and never ended, as U+FFFD.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`].
+    pub fn rest(self) -> Result<String> {
+        let text = self.words.tokenizer.decode(&self.tokens, true);
+        let text = text.map_err(|e| Error::tokenizer(&self.words.path, e.to_string()))?;
+        Ok(text.get(self.said..).unwrap_or_default().to_owned())
     }
 }
 

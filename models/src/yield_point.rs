@@ -7,7 +7,7 @@
 //! On an accelerator the kernels before a site may only have been queued when it is reached. An observer that needs
 //! them finished synchronises the device itself.
 
-/// Where running work may stop: called between diffusion steps, transformer blocks, VAE stages and weight files.
+/// Where running work may stop: called between diffusion steps, transformer blocks, tokens, VAE stages and weight files.
 pub trait YieldPoint {
     /// Work has come to `site`.
     ///
@@ -40,6 +40,13 @@ pub enum Site {
     },
     /// Before a transformer block.
     Block,
+    /// Before each token of an answer.
+    Token {
+        /// Tokens so far.
+        done: u32,
+        /// The most that there will be.
+        total: u32,
+    },
     /// Before a convolution of 3 x 3 or the attention of the VAE's encoder or decoder.
     VaeStage,
 }

@@ -1,5 +1,6 @@
 //! gpuschedd and gpuctl as they are shipped, over a real socket, with real models.
 
+mod analyze;
 mod cli;
 mod crash;
 mod cuda;

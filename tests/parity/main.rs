@@ -8,6 +8,7 @@
 mod behaviour;
 mod clip;
 mod published;
+mod qwen3;
 mod sam2;
 mod sd3;
 
@@ -23,7 +24,7 @@ use gpusched_models::{
     Census, Error, Interrupted, Picture, Site, Unobserved, YieldPoint,
     flux2::{
         Pipeline, Request,
-        config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+        config::{TransformerConfig, VaeConfig},
         published::Published,
         scheduler::{SchedulerConfig, sigmas},
         text_encoder::TextEncoder,
@@ -144,7 +145,7 @@ fn chat_template_and_tokens() {
 fn text_encoder() {
     let mut stage = Stage::new("text encoder, padded prompts");
     let (io, dir) = (Io::of("klein"), fixture("klein/text_encoder"));
-    let config = TextEncoderConfig::read(&dir.join("config.json")).unwrap();
+    let config = TextEncoder::config(&dir.join("config.json")).unwrap();
     assert_eq!(config.taps(), [1, 2, 3]);
     let encoder = TextEncoder::new(&config, weights(&dir)).unwrap();
     let pipeline = klein();
@@ -166,7 +167,7 @@ fn text_encoder() {
 fn text_encoder_with_biases_from_bf16() {
     let mut stage = Stage::new("text encoder, biases, bf16 file");
     let (io, dir) = (Io::of("text-encoder-bf16"), fixture("text-encoder-bf16"));
-    let config = TextEncoderConfig::read(&dir.join("config.json")).unwrap();
+    let config = TextEncoder::config(&dir.join("config.json")).unwrap();
     assert_eq!((config.taps(), config.rope_base()), ([2, 4, 6], 5000.0));
     let encoder = TextEncoder::new(&config, weights(&dir)).unwrap();
     let used = io.notes["used"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize);

@@ -36,7 +36,7 @@ fn klein_4b_has_the_published_tensors() {
     assert!(expected.remove("bn.num_batches_tracked").is_some());
     assert_eq!(recorded(|vb| Vae::new(&vae, vb)), expected);
 
-    let text = TextEncoderConfig::read(&config("text_encoder")).unwrap();
+    let text = TextEncoder::config(&config("text_encoder")).unwrap();
     assert_eq!(text.taps(), [9, 18, 27]);
     let mut expected = published("klein-4b/text_encoder");
     let whole = expected.len();
@@ -85,7 +85,7 @@ fn configurations_agree_with_files() {
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/weights/flux2-klein-tiny");
     for dir in [fixture("klein"), weights] {
         let config = |part: &str| dir.join(part).join("config.json");
-        let text = TextEncoderConfig::read(&config("text_encoder")).unwrap();
+        let text = TextEncoder::config(&config("text_encoder")).unwrap();
         let transformer = TransformerConfig::read(&config("transformer")).unwrap();
         let vae = VaeConfig::read(&config("vae")).unwrap();
         let counted = [

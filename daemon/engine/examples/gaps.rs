@@ -44,6 +44,7 @@ impl YieldPoint for Clock {
             Site::Step { done, total } if done == total => "last step".to_owned(),
             Site::Step { .. } => "step".to_owned(),
             Site::Block => "block".to_owned(),
+            Site::Token { .. } => "token".to_owned(),
             Site::VaeStage => {
                 *self.vae.borrow_mut() += 1;
                 format!("vae stage {:2}", self.vae.borrow())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::DType;
 use gpusched_models::flux2::{self, Defaults};
-use gpusched_models::{Entry, Error, Footprint, Kind, clip, owlv2, sam2, sd3, vilt};
+use gpusched_models::{Entry, Error, Footprint, Kind, clip, owlv2, qwen3, sam2, sd3, vilt};
 use gpusched_shared::{Declared, FailureKind, ModelInfo, Size, TaskKind};
 
 use crate::device::Device;
@@ -72,6 +72,7 @@ pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error>
         Kind::Clip => Ok(looking(entry, vec![TaskKind::Score], clip::footprint(&entry.path)?, number_bytes)),
         Kind::Owlv2 => Ok(looking(entry, vec![TaskKind::Detect], owlv2::footprint(&entry.path)?, number_bytes)),
         Kind::Sam2 => Ok(looking(entry, vec![TaskKind::Segment], sam2::footprint(&entry.path)?, number_bytes)),
+        Kind::Qwen3 => Ok(looking(entry, vec![TaskKind::Analyze], qwen3::footprint(&entry.path)?, number_bytes)),
         Kind::Sd3 => {
             let defaults = sd3::defaults(&entry.path)?;
             let tasks = vec![TaskKind::Txt2Img, TaskKind::Inpaint];

@@ -32,6 +32,15 @@ pub enum Event {
         /// Its size in pixels.
         size: Size,
     },
+    /// The job's text got longer.
+    Wrote {
+        /// The job.
+        job: JobId,
+        /// All of it so far: who did not hear the last time misses nothing.
+        text: String,
+        /// Its tokens.
+        tokens: u32,
+    },
     /// How long the device itself was at the job's stage, parked time included, where it counts that. Said before the end.
     OnDevice {
         /// The job.

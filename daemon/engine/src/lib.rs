@@ -33,6 +33,7 @@ pub mod sandbox;
 mod sealed;
 mod stage;
 pub mod survey;
+mod text;
 mod yield_point;
 
 pub use allocator::Allocator;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gpusched_models::clip::Clip;
 use gpusched_models::owlv2::Owlv2;
+use gpusched_models::qwen3::Qwen3;
 use gpusched_models::sam2::Sam2;
 use gpusched_models::{Error, Kind, Site, YieldPoint as _, flux2, sd3, vilt};
 
@@ -33,12 +34,13 @@ pub(crate) enum Model {
     Sam2(Box<Sam2>),
     Clip(Box<Clip>),
     Sd3(Box<sd3::Pipeline>),
+    Qwen3(Box<Qwen3>),
 }
 
 /// Whether what one lane has loaded can be another lane's model, too.
 fn can_be_shared(kind: Kind) -> bool {
     match kind {
-        Kind::ViltVqa => true,
+        Kind::ViltVqa | Kind::Qwen3 => true,
         Kind::Flux2Klein | Kind::Sd3 | Kind::Clip | Kind::Owlv2 | Kind::Sam2 => false,
     }
 }
@@ -50,6 +52,10 @@ impl Model {
             Self::Vilt(model) => {
                 let model = model.again(at.stream.device(), &|tensor| at.stream.share(tensor))?;
                 Ok(Self::Vilt(Box::new(model)))
+            }
+            Self::Qwen3(model) => {
+                let model = model.again(at.stream.device(), &|tensor| at.stream.share(tensor))?;
+                Ok(Self::Qwen3(Box::new(model)))
             }
             Self::Flux2(_) | Self::Owlv2(_) | Self::Sam2(_) | Self::Clip(_) | Self::Sd3(_) => load(known, at),
         }
@@ -254,6 +260,11 @@ fn load(Known { entry, dtype, .. }: &Known, at: &LaneYield<'_>) -> Result<Model,
             let pipeline = sd3::Pipeline::load(&entry.path, device, *dtype, at)?;
             drop(pipeline.words().encode(TRIAL));
             Ok(Model::Sd3(Box::new(pipeline)))
+        }
+        Kind::Qwen3 => {
+            let model = Qwen3::load(&entry.path, device, *dtype, at)?;
+            drop(model.chat().tokens(TRIAL));
+            Ok(Model::Qwen3(Box::new(model)))
         }
     }
 }

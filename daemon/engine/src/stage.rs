@@ -13,7 +13,7 @@ use crate::device::Diagnosis;
 use crate::event::{Event, Failure, Product};
 use crate::residency::Model;
 use crate::yield_point::LaneYield;
-use crate::{inpaint, picture, product, region};
+use crate::{inpaint, picture, product, region, text};
 
 /// Why a stage made nothing.
 pub(crate) enum Stopped {
@@ -116,6 +116,7 @@ fn attempt(stage: &Stage, pictures: &[File], catalog: &Catalog, at: &LaneYield<'
         (Task::Txt2Img(image), Model::Sd3(pipeline)) => inpaint::generate(pipeline, spec, image, at),
         (Task::Inpaint(asked), Model::Sd3(pipeline)) => inpaint::inpaint(pipeline, spec, asked, &pictures, at),
         (Task::Score(asked), Model::Clip(model)) => region::score(model, first(&pictures)?, asked, at),
+        (Task::Analyze(asked), Model::Qwen3(model)) => text::analyze(model, asked, at),
         (task, _) => Err(Failure::engine(format!("model {name} does not do {}", task.kind())).into()),
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::DType;
 use gpusched_models::flux2::published::{PUBLISHED, Published};
-use gpusched_models::{Breakdown, Entry, Error, Kind, Part, clip, flux2, owlv2, sam2, sd3, vilt};
+use gpusched_models::{Breakdown, Entry, Error, Kind, Part, clip, flux2, owlv2, qwen3, sam2, sd3, vilt};
 pub use gpusched_models::{Quantised, gguf::Quant};
 use gpusched_shared::ModelInfo;
 
@@ -192,6 +192,7 @@ fn of_files(entry: &Entry, precision: Precision) -> Result<Survey, Error> {
         Kind::Owlv2 => owlv2::breakdown(&entry.path)?,
         Kind::Sam2 => sam2::breakdown(&entry.path)?,
         Kind::Sd3 => sd3::breakdown(&entry.path)?,
+        Kind::Qwen3 => qwen3::breakdown(&entry.path)?,
     };
     let info = catalog::info(entry, precision.bytes())?;
     Ok(survey_of(info, breakdown, precision, Source::Files(entry.path.clone())))
@@ -239,12 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_looks_is_counted_tower_by_tower() {
+    fn a_model_that_makes_no_pictures_is_counted_part_by_part() {
         let fixtures = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fixtures")];
-        for (name, task) in [("clip", TaskKind::Score), ("owlv2", TaskKind::Detect)] {
+        for (name, task, parts) in
+            [("clip", TaskKind::Score, 2), ("owlv2", TaskKind::Detect, 2), ("qwen3", TaskKind::Analyze, 1)]
+        {
             let survey = survey(&fixtures, name, None, None).unwrap();
             assert_eq!((survey.info.kind.as_str(), survey.info.tasks.as_slice()), (name, &[task][..]));
-            assert!(survey.parts.len() == 2 && survey.info.declared.run_bytes > 0, "{survey:?}");
+            assert!(survey.parts.len() == parts && survey.info.declared.run_bytes > 0, "{survey:?}");
         }
     }
 

@@ -300,7 +300,8 @@ impl<'a> LaneYield<'a> {
         })
     }
 
-    fn tell(&self, activity: Activity) {
+    /// Says how far the stage is, if that is new.
+    pub(crate) fn tell(&self, activity: Activity) {
         // The same place may be reached again and again, for instance while another lane loads the model.
         if self.last.replace(Some(activity)) != Some(activity) {
             self.say(Event::Progress(self.job, activity));
@@ -315,7 +316,8 @@ impl YieldPoint for LaneYield<'_> {
         match site {
             Site::WeightFile { done, total } => self.tell(Activity::Loading { done, of: total }),
             Site::Step { done, total } => self.tell(Activity::Working { done, of: total }),
-            Site::TextEncoderBlock | Site::Block | Site::VaeStage => {}
+            // Of tokens it is said how many there are when it is said what they say.
+            Site::TextEncoderBlock | Site::Block | Site::Token { .. } | Site::VaeStage => {}
         }
         if computes {
             self.go_wrong(false)?;

@@ -2,7 +2,7 @@
 
 use gpusched_core::{Blame, Input};
 use gpusched_engine::{Event, Product};
-use gpusched_shared::{Bytes, JobId, MemoryEvent, Outcome, Usage};
+use gpusched_shared::{Bytes, JobId, MemoryEvent, Outcome, Update, Usage};
 
 use super::{Driver, outcome_of};
 use crate::supervisor::News;
@@ -84,6 +84,11 @@ impl Driver {
                 self.flushed(class, before, after);
             }
             Event::Inspected { ticket, result } => self.inspected(ticket, result),
+            Event::Wrote { job, text, tokens } => {
+                if let Some(news) = self.watchers.get(&job) {
+                    news.send_replace(Update::Writing { text, tokens });
+                }
+            }
             Event::Previewed { job, png, size } => self.store_preview(job, png, size),
             Event::Finished(job, result, usage) => {
                 self.note_end(job, usage);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    loader::read_json,
+    loader::{read_json, require, require_size},
 };
 
 const PIPELINE_CLASS: &str = "Flux2KleinPipeline";
@@ -65,43 +65,11 @@ pub struct VaeConfig {
     pub batch_norm_eps: f64,
 }
 
-/// `config.json` of a `Qwen3ForCausalLM`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default)]
-#[expect(missing_docs, reason = "the names and meanings are transformers'")]
-pub struct TextEncoderConfig {
-    pub(super) model_type: String,
-    pub(super) hidden_act: String,
-    pub(super) use_sliding_window: bool,
-    pub(super) layer_types: Option<Vec<String>>,
-    pub(super) rope_theta: Option<f64>,
-    pub(super) rope_parameters: Option<Rope>,
-    pub(super) rope_scaling: Option<Rope>,
-    pub(super) num_key_value_heads: Option<usize>,
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub head_dim: usize,
-    pub rms_norm_eps: f64,
-    pub attention_bias: bool,
-}
-
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Side {
     Square(u32),
     Sides(Vec<u32>),
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub(super) struct Rope {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
-    #[serde(rename = "type")]
-    old_rope_type: Option<String>,
 }
 
 impl PipelineConfig {
@@ -246,96 +214,8 @@ impl VaeConfig {
     }
 }
 
-impl TextEncoderConfig {
-    /// Reads `path` and refuses what [`TextEncoder`](super::text_encoder::TextEncoder) does not implement.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Missing`] or [`Error::Config`].
-    pub fn read(path: &Path) -> Result<Self> {
-        let config: Self = read_json(path)?;
-        require(path, "model_type", &config.model_type.as_str(), &["qwen3"])?;
-        require(path, "hidden_act", &config.hidden_act.as_str(), &["silu", "swish"])?;
-        require(path, "use_sliding_window", &config.use_sliding_window, &[false])?;
-        for kind in config.layer_types.iter().flatten() {
-            require(path, "layer_types", &kind.as_str(), &["full_attention"])?;
-        }
-        for rope in config.rope_parameters.iter().chain(&config.rope_scaling) {
-            let kind = rope.rope_type.as_deref().or(rope.old_rope_type.as_deref()).unwrap_or("default");
-            require(path, "rope_type", &kind, &["default"])?;
-        }
-        for (key, value) in [
-            ("vocab_size", config.vocab_size),
-            ("hidden_size", config.hidden_size),
-            ("intermediate_size", config.intermediate_size),
-            ("num_attention_heads", config.num_attention_heads),
-            ("num_key_value_heads", config.key_value_heads()),
-            ("head_dim", config.head_dim),
-        ] {
-            require_size(path, key, value)?;
-        }
-        if config.head_dim % 2 == 1 {
-            return Err(Error::config(path, format!("head_dim is {}; an even number is needed", config.head_dim)));
-        }
-        let (heads, shared) = (config.num_attention_heads, config.key_value_heads());
-        if heads % shared != 0 {
-            let reason = format!("num_attention_heads is {heads}, not a multiple of num_key_value_heads, {shared}");
-            return Err(Error::config(path, reason));
-        }
-        if config.num_hidden_layers < 4 {
-            let reason = format!("num_hidden_layers is {}; at least 4 are needed", config.num_hidden_layers);
-            return Err(Error::config(path, reason));
-        }
-        Ok(config)
-    }
-
-    /// Heads of keys and values, each shared by several query heads.
-    #[must_use]
-    pub fn key_value_heads(&self) -> usize {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
-    }
-
-    /// Base of the rotary frequencies, from either of its spellings.
-    #[must_use]
-    pub fn rope_base(&self) -> f64 {
-        self.rope_parameters.as_ref().and_then(|r| r.rope_theta).or(self.rope_theta).unwrap_or(10_000.0)
-    }
-
-    /// The hidden states that the transformer reads: after so many layers each.
-    ///
-    /// klein reads (9, 18, 27) of the published encoders' 36 layers, which are the quarter points; a smaller encoder
-    /// is read at its own. Never after the last layer: there the library has already applied the final norm.
-    #[must_use]
-    pub fn taps(&self) -> [usize; 3] {
-        let layers = self.num_hidden_layers;
-        if layers >= 28 { [9, 18, 27] } else { [layers / 4, layers / 2, layers * 3 / 4] }
-    }
-}
-
-/// Bound on every size that a file gives: far above any real model, low enough that no product of sizes overflows.
-const MAX_SIZE: usize = 1 << 20;
 /// Levels of a VAE; each halves the picture.
 const MAX_LEVELS: usize = 8;
-
-pub(super) fn require<T: PartialEq + std::fmt::Debug>(
-    path: &Path,
-    key: &str,
-    value: &T,
-    supported: &[T],
-) -> Result<()> {
-    if supported.contains(value) {
-        return Ok(());
-    }
-    let supported = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(" or ");
-    Err(Error::config(path, format!("{key} is {value:?}; only {supported} is supported")))
-}
-
-pub(super) fn require_size(path: &Path, key: &str, value: usize) -> Result<()> {
-    if (1..=MAX_SIZE).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::config(path, format!("{key} is {value}; 1 to {MAX_SIZE} is supported")))
-}
 
 impl Default for TransformerConfig {
     fn default() -> Self {
@@ -377,29 +257,6 @@ impl Default for VaeConfig {
             use_post_quant_conv: true,
             mid_block_add_attention: true,
             batch_norm_eps: 1e-4,
-        }
-    }
-}
-
-impl Default for TextEncoderConfig {
-    fn default() -> Self {
-        Self {
-            model_type: "qwen3".to_owned(),
-            hidden_act: "silu".to_owned(),
-            use_sliding_window: false,
-            layer_types: None,
-            rope_theta: None,
-            rope_parameters: None,
-            rope_scaling: None,
-            num_key_value_heads: Some(32),
-            vocab_size: 151_936,
-            hidden_size: 4096,
-            intermediate_size: 22_016,
-            num_hidden_layers: 32,
-            num_attention_heads: 32,
-            head_dim: 128,
-            rms_norm_eps: 1e-6,
-            attention_bias: false,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::{
-    config::{TextEncoderConfig, TransformerConfig, VaeConfig},
+    config::{TransformerConfig, VaeConfig},
     files::TransformerFiles,
     pipeline::{Defaults, defaults},
     text_encoder::TextEncoder,
@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     footprint::{Breakdown, Footprint, Part, Quantised, tables_bytes, tokenizer_file_bytes},
     loader::WeightFiles,
+    qwen3,
 };
 
 /// Tensors of a layer's width that are alive at once: its input, the normalised one, queries, keys and values, as they
@@ -40,7 +41,7 @@ const CONVERTED: f64 = 3.0;
 
 /// Configurations of the parts, and what they say about requests.
 pub(super) struct Configs {
-    pub(super) text: TextEncoderConfig,
+    pub(super) text: qwen3::Config,
     pub(super) transformer: TransformerConfig,
     pub(super) vae: VaeConfig,
     pub(super) defaults: Defaults,
@@ -74,7 +75,7 @@ pub fn footprint(dir: &Path) -> Result<Footprint> {
 pub fn breakdown(dir: &Path) -> Result<Breakdown> {
     let [text_dir, transformer_dir, vae_dir] = KLEIN_PARTS.map(|part| dir.join(part));
     let configs = Configs {
-        text: TextEncoderConfig::read(&text_dir.join("config.json"))?,
+        text: TextEncoder::config(&text_dir.join("config.json"))?,
         transformer: TransformerConfig::read(&transformer_dir.join("config.json"))?,
         vae: VaeConfig::read(&vae_dir.join("config.json"))?,
         defaults: defaults(dir)?,

@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    config::{PipelineConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
+    config::{PipelineConfig, TransformerConfig, VaeConfig},
     files::TransformerFiles,
     reference,
     scheduler::{self, SchedulerConfig},
@@ -101,7 +101,7 @@ pub struct Defaults {
 ///
 /// As [`Pipeline::load`], as far as they concern configurations and tokenizer.
 pub fn defaults(dir: &Path) -> Result<Defaults> {
-    let text = TextEncoderConfig::read(&dir.join("text_encoder/config.json"))?;
+    let text = TextEncoder::config(&dir.join("text_encoder/config.json"))?;
     let tokenizer = ChatTokenizer::load(&dir.join("tokenizer"), text.vocab_size, MAX_TEXT_TOKENS)?;
     let index = PipelineConfig::read(&dir.join("model_index.json"))?;
     Ok(Defaults::of(&index, &VaeConfig::read(&dir.join("vae/config.json"))?, &tokenizer))
@@ -132,7 +132,7 @@ impl Pipeline {
         let [text_dir, transformer_dir, vae_dir] = KLEIN_PARTS.map(|part| dir.join(part));
         let index = PipelineConfig::read(&dir.join("model_index.json"))?;
         let schedule = SchedulerConfig::read(&dir.join("scheduler/scheduler_config.json"))?;
-        let text_config = TextEncoderConfig::read(&text_dir.join("config.json"))?;
+        let text_config = TextEncoder::config(&text_dir.join("config.json"))?;
         let transformer_path = transformer_dir.join("config.json");
         let transformer_config = TransformerConfig::read(&transformer_path)?;
         let vae_config = VaeConfig::read(&vae_dir.join("config.json"))?;

@@ -4,14 +4,14 @@
 //! all of them, and diffusers' default.
 
 use super::{
-    config::{PipelineConfig, TextEncoderConfig, TransformerConfig, VaeConfig},
+    config::{PipelineConfig, TransformerConfig, VaeConfig},
     footprint::{Configs, Count},
     pipeline::{Defaults, MAX_TEXT_TOKENS},
     text_encoder::TextEncoder,
     transformer::Transformer,
     vae::Vae,
 };
-use crate::{census::Census, error::Result, footprint::Breakdown, gguf::Quant, linear::MAX_BAND};
+use crate::{census::Census, error::Result, footprint::Breakdown, gguf::Quant, linear::MAX_BAND, qwen3};
 
 /// Bytes of Qwen3's `tokenizer.json`.
 const TOKENIZER_FILE_BYTES: u64 = 11_422_654;
@@ -196,18 +196,19 @@ impl Klein {
         }
     }
 
-    fn text_encoder(self) -> TextEncoderConfig {
+    fn text_encoder(self) -> qwen3::Config {
         let (hidden_size, intermediate_size) = match self {
             Self::B4 => (2560, 9728),
             Self::B9 => (4096, 12_288),
         };
-        TextEncoderConfig {
+        qwen3::Config {
             hidden_size,
             intermediate_size,
             num_hidden_layers: 36,
             num_attention_heads: 32,
             num_key_value_heads: Some(8),
-            ..TextEncoderConfig::default()
+            tie_word_embeddings: self.tied(),
+            ..qwen3::Config::default()
         }
     }
 
@@ -268,7 +269,7 @@ mod tests {
             }
             let at = |path: &str| dir.path().join(path);
             assert_eq!(PipelineConfig::read(&at("model_index.json")).unwrap().is_distilled, published.distilled);
-            let text = TextEncoderConfig::read(&at("text_encoder/config.json")).unwrap();
+            let text = TextEncoder::config(&at("text_encoder/config.json")).unwrap();
             let transformer = TransformerConfig::read(&at("transformer/config.json")).unwrap();
             let vae = VaeConfig::read(&at("vae/config.json")).unwrap();
             let counts = Counts {

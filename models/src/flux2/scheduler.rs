@@ -5,10 +5,9 @@ use std::path::Path;
 use candle_core::{Result as Computed, Tensor};
 use serde::Deserialize;
 
-use super::config::{require, require_size};
 use crate::{
     error::{Error, Result},
-    loader::read_json,
+    loader::{read_json, require, require_size},
 };
 
 /// `scheduler_config.json` of a `FlowMatchEulerDiscreteScheduler`.

@@ -4,28 +4,40 @@ use gpusched_client::{FailureKind, Job, JobState, JobView, Outcome, Update, Verd
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::render::growing::Growing;
 use crate::render::progress::Progress;
-use crate::render::{clean, clean_lines, job, reflection, table};
+use crate::render::{clean, job, reflection, table};
 
-/// Shows a job's progress until it has ended; how it then is.
+/// Shows a job's progress until it has ended, and a text as it comes; how the job then is.
 pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobView, Failure> {
+    let mut written = Growing::default();
     loop {
         match job.next().await? {
-            Some(Update::Done(view)) => return Ok(view),
+            Some(Update::Done(view)) => {
+                let text = if let JobState::Done(Outcome::Text { text, .. }) = &view.state { Some(text) } else { None };
+                let rest = text.map_or_else(|| written.stop().to_owned(), |text| written.end(text));
+                if !rest.is_empty() {
+                    progress.make_way().map_or(Ok(()), |output| output.bytes(rest.as_bytes()))?;
+                }
+                return Ok(view);
+            }
+            Some(Update::Writing { text, tokens }) => match progress.make_way() {
+                Some(output) => output.bytes(written.grow(&text).as_bytes())?,
+                None => progress.show(job.id(), &Update::Writing { text, tokens })?,
+            },
             Some(
                 update @ (Update::Queued { .. }
                 | Update::Running { .. }
                 | Update::BackingOff { .. }
                 | Update::Reflecting { .. }
-                | Update::Editing { .. }
-                | Update::Writing { .. }),
+                | Update::Editing { .. }),
             ) => progress.show(job.id(), &update)?,
             None => return Err(gpusched_client::Error::Disconnected.into()),
         }
     }
 }
 
-/// Says what there is to say about an ended job, but for its picture.
+/// Says what there is to say about an ended job, but for its picture or text.
 pub(crate) fn conclude(view: &JobView, output: &Output) -> Result<Exit, Failure> {
     let JobState::Done(outcome) = &view.state else {
         return Err(gpusched_client::Error::Protocol(format!("job {} is done, but has no outcome", view.id)).into());
@@ -68,8 +80,8 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
         },
         Outcome::Mask { inside: 0, .. } => output.note(&format!("job {id} found nothing there that stands out")),
         Outcome::Mask { .. } => {}
-        Outcome::Text { text, complete, truncated_tokens, tokens } => {
-            output.text(&clean_lines(text))?;
+        // The text itself has been shown.
+        Outcome::Text { complete, truncated_tokens, tokens, .. } => {
             if *truncated_tokens > 0 {
                 output.note(&format!(
                     "the model reads {truncated_tokens} tokens less; the end of the prompt was ignored"

@@ -11,7 +11,7 @@ use gpusched_engine::{
     Command, DeviceSpec, Engine, Event, Failure, Faults, GateKind, LaneSpec, MemoryUse, PartitionSpec, Product, Setup,
     Sink, Stage,
 };
-use gpusched_shared::{ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
+use gpusched_shared::{AnalyzeSpec, ImageSpec, JobId, JobSpec, Size, Task, Usage, VqaSpec};
 
 /// The model that makes pictures.
 pub(crate) const FLUX: &str = "flux2-klein-tiny";
@@ -33,6 +33,11 @@ pub(crate) const SAMPLES_PIXELS: u64 = 640 * 256;
 /// The directory of the shipped models.
 pub(crate) fn weights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/weights")
+}
+
+/// The directory of models that were made for tests.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fixtures")
 }
 
 /// The picture that stages are given.
@@ -88,7 +93,7 @@ impl Rig {
                 partition("heavy", cap_bytes, GateKind::Block),
                 partition("light", PLENTY, GateKind::None),
             ],
-            models: vec![weights()],
+            models: vec![weights(), fixtures()],
             faults,
             device: DeviceSpec::default(),
         };
@@ -155,7 +160,8 @@ impl Rig {
 
     /// The same, of a job and an attempt.
     pub(crate) fn begin_attempt(&mut self, job: JobId, attempt: u32, lane: usize, spec: JobSpec, lease_bytes: u64) {
-        let files = if let Task::Txt2Img(_) = &spec.task { Vec::new() } else { vec![samples()] };
+        let pictures = !matches!(spec.task, Task::Txt2Img(_) | Task::Analyze(_));
+        let files = if pictures { vec![samples()] } else { Vec::new() };
         let stage = Stage { spec, pictures: files.len(), preview_after: None };
         self.tell_with(Command::Run { job, attempt, lane, stage, lease_bytes, flush: false }, files);
     }
@@ -210,4 +216,8 @@ pub(crate) fn img2img(side: u32, steps: u32) -> JobSpec {
 
 pub(crate) fn vqa() -> JobSpec {
     on(VILT, Task::Vqa(VqaSpec { question: "what color is the shape?".to_owned(), top: 3 }))
+}
+
+pub(crate) fn analyze(prompt: &str, max_tokens: u32) -> JobSpec {
+    on("qwen3", Task::Analyze(AnalyzeSpec { prompt: prompt.to_owned(), max_tokens: Some(max_tokens) }))
 }

@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use gpusched_client::shared::spec::PRIORITY;
 use gpusched_client::shared::{
-    Area, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ScoreSpec, SegmentSpec, Size, Task, VqaSpec,
+    AnalyzeSpec, Area, DetectSpec, EditSpec, ImageSpec, InpaintSpec, JobSpec, ScoreSpec, SegmentSpec, Size, Task,
+    VqaSpec,
 };
 
 use super::reflect::ReflectOptions;
 use super::region::{Detect, Edit, Inpaint, Score, Segment};
+use super::text::Analyze;
 use super::{Absence, Target};
 
 /// What a job says where only its options matter. It does not matter to where a job goes, but no job says nothing.
@@ -80,6 +82,8 @@ pub(crate) enum Submit {
     Inpaint(Inpaint),
     /// Say how well a picture fits a text; prints the cosine, -1 to 1.
     Score(Score),
+    /// Answer a question in words; prints the text as it comes.
+    Analyze(Analyze),
 }
 
 /// A job to ask about.
@@ -115,6 +119,8 @@ pub(crate) enum Question {
     Inpaint(Plain),
     /// How well a picture fits a text.
     Score(Plain),
+    /// A text that answers a question.
+    Analyze(Plain),
 }
 
 /// A job of which nothing but what every job takes matters to where it goes.
@@ -217,6 +223,7 @@ impl Submit {
             Self::Segment(segment) => segment.spec(),
             Self::Inpaint(inpaint) => inpaint.spec(),
             Self::Score(score) => score.spec(),
+            Self::Analyze(analyze) => analyze.spec(),
         }
     }
 
@@ -228,7 +235,7 @@ impl Submit {
     /// The pictures to hand in with it.
     pub(crate) fn images(&self) -> Vec<&PathBuf> {
         match self {
-            Self::Txt2img { .. } => Vec::new(),
+            Self::Txt2img { .. } | Self::Analyze(_) => Vec::new(),
             Self::Img2img { source, more, .. } => std::iter::once(source).chain(more).collect(),
             Self::Vqa { image, .. } => vec![image],
             Self::Edit(edit) => vec![&edit.image],
@@ -249,7 +256,8 @@ impl Submit {
             | Self::Detect(Detect { submission, .. })
             | Self::Segment(Segment { submission, .. })
             | Self::Inpaint(Inpaint { submission, .. })
-            | Self::Score(Score { submission, .. }) => submission,
+            | Self::Score(Score { submission, .. })
+            | Self::Analyze(Analyze { submission, .. }) => submission,
         }
     }
 
@@ -261,7 +269,7 @@ impl Submit {
             | Self::Edit(Edit { picture, .. })
             | Self::Segment(Segment { picture, .. })
             | Self::Inpaint(Inpaint { picture, .. }) => Some(picture),
-            Self::Vqa { .. } | Self::Detect(_) | Self::Score(_) => None,
+            Self::Vqa { .. } | Self::Detect(_) | Self::Score(_) | Self::Analyze(_) => None,
         }
     }
 }
@@ -282,6 +290,9 @@ impl Question {
                 job.spec(Task::Inpaint(InpaintSpec { image: ImageSpec::new(ANY_TEXT), grow: None }))
             }
             Self::Score(Plain { job, .. }) => job.spec(Task::Score(ScoreSpec { text: ANY_TEXT.to_owned() })),
+            Self::Analyze(Plain { job, .. }) => {
+                job.spec(Task::Analyze(AnalyzeSpec { prompt: ANY_TEXT.to_owned(), max_tokens: None }))
+            }
         }
     }
 }

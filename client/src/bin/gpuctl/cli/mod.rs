@@ -4,6 +4,7 @@ mod job;
 mod record;
 mod reflect;
 mod region;
+mod text;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

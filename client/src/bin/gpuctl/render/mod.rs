@@ -1,6 +1,7 @@
 //! What things look like. Pure: values in, text out (but for [`progress`], which draws).
 
 pub(crate) mod explain;
+pub(crate) mod growing;
 pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod progress;
@@ -25,9 +26,14 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// The same of a text of several lines, whose ends stay.
-pub(crate) fn clean_lines(text: &str) -> String {
-    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+/// The same of a piece of a text, of which line breaks and tabs stay.
+pub(crate) fn clean_piece(text: &str) -> String {
+    text.split_inclusive(['\n', '\t'])
+        .map(|part| match part.char_indices().next_back() {
+            Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", clean(&part[..at])),
+            Some(_) | None => clean(part),
+        })
+        .collect()
 }
 
 /// At most `most` characters of a text, on one line.
@@ -76,5 +82,7 @@ mod tests {
         assert_eq!(shorten("a red\ncircle", 20), "a red circle");
         assert_eq!(shorten("a red circle", 6), "a red…");
         assert_eq!(clean("\u{1b}[2J"), "\\u{1b}[2J");
+        assert_eq!(clean_piece("one\n\u{1b}two\tthree"), "one\n\\u{1b}two\tthree");
+        assert_eq!(clean_piece("\n") + &clean_piece("") + &clean_piece("\u{7}\n"), "\n\\u{7}\n");
     }
 }

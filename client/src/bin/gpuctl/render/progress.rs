@@ -106,6 +106,19 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// Makes way for a text on standard output: from here on nothing is shown beside it. `None` where JSON tells the text.
+    pub(crate) fn make_way(&mut self) -> Option<Output> {
+        match &self.style {
+            Style::Json => return None,
+            Style::Bar(bar) => bar.finish_and_clear(),
+            Style::Silent | Style::Lines(_) => {}
+        }
+        self.style = Style::Silent;
+        Some(self.output)
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Style::Bar(bar) = &self.style {

@@ -61,6 +61,7 @@ fn products(device: Arc<dyn Device>, setup: &Setup) -> Result<(Picture, Vec<(Str
                 | Event::Parked { .. }
                 | Event::Resumed(_)
                 | Event::Previewed { .. }
+                | Event::Wrote { .. }
                 | Event::OnDevice { .. }
                 | Event::Loaded { .. }
                 | Event::Unloaded { .. }
