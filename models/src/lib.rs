@@ -1,6 +1,6 @@
-//! FLUX.2 klein, ViLT, CLIP, OWLv2, SAM2 and Qwen3 in candle, loading Hugging Face directories unchanged.
+//! FLUX.2 klein, Stable Diffusion 3, ViLT, CLIP, OWLv2, SAM2 and Qwen3 in candle, loading Hugging Face directories unchanged.
 //!
-//! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`vilt::Vqa`] answers questions about
+//! [`flux2::Pipeline`] makes pictures from text and reference pictures, [`sd3::Pipeline`] from text, and parts of pictures anew, [`vilt::Vqa`] answers questions about
 //! pictures, [`clip::Clip`] says how well texts fit a picture, [`owlv2::Owlv2`] where in it is what they name,
 //! [`sam2::Sam2`] which pixels a box or points are about; [`qwen3::Qwen3`] answers questions in words. Every size is read
 //! from the directory's JSON files; a value that asks for something not implemented is an [`Error::Config`], never a

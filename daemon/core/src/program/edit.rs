@@ -18,7 +18,7 @@ use crate::effect::Picture;
 /// How sure a detector must be where the job does not say it.
 pub const DEFAULT_THRESHOLD: f32 = 0.3;
 /// By how many pixels a mask grows where the job does not say it: the edge of a thing is not quite its colour.
-pub const DEFAULT_GROW: u32 = 3;
+pub const DEFAULT_GROW: u32 = 1;
 
 /// An edit's program: what it was asked for, and what became of its stages so far.
 #[derive(Debug, Clone)]
