@@ -14,6 +14,7 @@ TOKENS = owlv2.TOKENS
 HIDDEN, HEADS, LAYERS = 96, 4, 5
 TEXT_HIDDEN, PROJECTED = 64, 32
 CELL = 4  # pixels along a side of a latent
+LATENT = 16  # channels of a latent
 WITHOUT_THIRD = 256  # zero tokens that stand for the third encoder
 
 
@@ -23,7 +24,7 @@ def vae():
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(12, 24, 48),
         layers_per_block=1,
-        latent_channels=16,
+        latent_channels=LATENT,
         norm_num_groups=4,
         sample_size=world.SIZE,
         use_quant_conv=False,
@@ -32,9 +33,12 @@ def vae():
 
 
 @torch.no_grad()
-def encode(vae, pictures):
-    """Pictures (N, 3, 64, 64) uint8 to latents (N, 16, 16, 16) of unit scale."""
-    latents = [vae.encode(part.float() / 127.5 - 1).latent_dist.mode() for part in pictures.split(100)]
+def encode(vae, pictures, inside=None):
+    """Pictures (N, 3, 64, 64) uint8 to latents (N, 16, 16, 16) of unit scale; of regions, `cells` (N, 1, 16, 16), only what is outside."""
+    pixels = pictures.float() / 127.5 - 1
+    if inside is not None:
+        pixels = pixels * (1 - F.interpolate(inside, scale_factor=CELL))
+    latents = [vae.encode(part).latent_dist.mode() for part in pixels.split(100)]
     return (torch.cat(latents) - vae.config.shift_factor) * vae.config.scaling_factor
 
 
@@ -58,8 +62,8 @@ def build(words):
     transformer = SD3Transformer2DModel(
         sample_size=world.SIZE // CELL,
         patch_size=2,
-        in_channels=16,
-        out_channels=16,
+        in_channels=2 * LATENT + 1,
+        out_channels=LATENT,
         num_layers=LAYERS,
         attention_head_dim=HIDDEN // HEADS,
         num_attention_heads=HEADS,
@@ -139,6 +143,11 @@ def region(shape, other, grow=3.0):
     covered = (world.coverage(shape) > 0.1)[None, None].float()
     size = 2 * int(grow) + 1
     return F.max_pool2d(covered, size, 1, int(grow))[0, 0] > 0
+
+
+def given(noised, inside, outside):
+    """What the transformer reads: noised latents, which of them are painted anew, and what is around these."""
+    return torch.cat([noised, inside, outside], 1)
 
 
 def cells(regions):

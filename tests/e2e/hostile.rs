@@ -129,12 +129,12 @@ fn bad_jobs_are_refused_with_what_is_wrong_and_what_would_be_right() {
     let mut says = |spec: JobSpec| raw.refused(&submit(spec), &[]).to_string();
     assert_eq!(
         says(quick().model("sd15").into()),
-        "no model \"sd15\" here; there is flux2-klein-tiny, sd3-tiny",
+        "no model \"sd15\" here; there is flux2-klein-tiny",
         "those that could do it, not all there are"
     );
     assert_eq!(
         says(quick().model("vilt-tiny").into()),
-        "model \"vilt-tiny\" does not do txt2img; there is flux2-klein-tiny, sd3-tiny that does"
+        "model \"vilt-tiny\" does not do txt2img; there is flux2-klein-tiny that does"
     );
     assert_eq!(says(txt2img("").into()), "the text of a txt2img job is empty; say what you want");
     assert_eq!(says(txt2img(" \n\t").into()), "the text of a txt2img job is empty; say what you want");

@@ -75,7 +75,8 @@ pub(crate) fn info(entry: &Entry, number_bytes: u64) -> Result<ModelInfo, Error>
         Kind::Qwen3 => Ok(looking(entry, vec![TaskKind::Analyze], qwen3::footprint(&entry.path)?, number_bytes)),
         Kind::Sd3 => {
             let defaults = sd3::defaults(&entry.path)?;
-            let tasks = vec![TaskKind::Txt2Img, TaskKind::Inpaint];
+            let whole = (!defaults.only_parts).then_some(TaskKind::Txt2Img);
+            let tasks = whole.into_iter().chain([TaskKind::Inpaint]).collect();
             Ok(ModelInfo {
                 default_size: Size { width: defaults.side, height: defaults.side },
                 size_multiple: defaults.multiple,

@@ -39,6 +39,8 @@ pub struct Defaults {
     pub longest: u32,
     /// Text tokens that each of the first two encoders reads of a prompt at most.
     pub text_tokens: u32,
+    /// Whether the model makes parts of pictures anew and no others: it is told which part, and what is around it.
+    pub only_parts: bool,
 }
 
 impl Defaults {
@@ -87,8 +89,11 @@ impl Configs {
         let transformer = TransformerConfig::read(&transformer_path)?;
         let vae = VaeConfig::read(&dir.join(VAE).join("config.json"))?;
         let channels = vae.blocks.latent_channels;
+        // Those of the noised latents, or of them, of the mask and of what is around it.
+        let told = 2 * channels + 1;
+        let only_parts = transformer.in_channels == told;
         for (key, value, fits) in [
-            ("in_channels", transformer.in_channels, channels),
+            ("in_channels", transformer.in_channels, if only_parts { told } else { channels }),
             ("out_channels", transformer.out_channels(), channels),
             ("pooled_projection_dim", transformer.pooled_projection_dim, towers[0].1 + towers[1].1),
         ] {
@@ -117,6 +122,7 @@ impl Configs {
             multiple: pixels(transformer.patch_size),
             longest: pixels(transformer.patch_size.saturating_mul(transformer.pos_embed_max_size)),
             text_tokens: words.length() as u32,
+            only_parts,
         };
         Ok((Self { towers, transformer, vae, schedule, defaults, dir: dir.to_owned() }, words))
     }

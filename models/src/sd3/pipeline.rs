@@ -94,6 +94,8 @@ struct Source {
     latents: Tensor,
     /// 1 where it is made anew and 0 elsewhere, (1, 1, H, W).
     anew: Tensor,
+    /// What a model that makes parts only is told of it, (1, 1 + C, H, W): the same, and the picture without the region.
+    told: Option<Tensor>,
 }
 
 impl Source {
@@ -139,7 +141,7 @@ impl Pipeline {
             cell: configs.cell(),
             schedule: configs.schedule,
             defaults: configs.defaults,
-            channels: configs.transformer.in_channels,
+            channels: configs.vae.blocks.latent_channels,
             device: device.clone(),
             dtype,
         })
@@ -187,7 +189,7 @@ impl Pipeline {
 
     /// The diffusion part of [`Self::generate`], from given `noise` instead of the seed's.
     ///
-    /// Noise and the latents returned are `f32` of (1, C, H/s, W/s), where C is the transformer's `in_channels` and s how much
+    /// Noise and the latents returned are `f32` of (1, C, H/s, W/s), where C is the autoencoder's `latent_channels` and s how much
     /// smaller the autoencoder makes a side. Also returned is the number of tokens of the prompt that did not fit.
     ///
     /// # Errors
@@ -210,6 +212,10 @@ impl Pipeline {
         // With guidance both predictions are made in one batch.
         let text = if guided { Text::batch(&[self.reader.read("", observer)?.0, text])? } else { text };
         let region = request.canvas.region();
+        if self.defaults.only_parts && region.is_none() {
+            let reason = "the model makes parts of pictures anew, and no pictures of its own; give it a picture and a mask";
+            return Err(Error::Input(reason.to_owned()));
+        }
         let source = region.map(|region| self.source(region, observer)).transpose()?;
         let skipped = region.map_or(0, |region| region.skipped(request.steps));
         let total = request.steps - skipped;
@@ -220,14 +226,20 @@ impl Pipeline {
             Some(source) => noised(&source.latents, &noise, levels[0])?,
             None => noise.clone(),
         };
+        let told = source.as_ref().and_then(|source| source.told.as_ref());
+        // A model that is told what is around a region sees to that itself.
         let around = |latents: Tensor, sigma: f32| match &source {
-            Some(source) => source.around(&latents, &noise, sigma),
-            None => Ok(latents),
+            Some(source) if told.is_none() => source.around(&latents, &noise, sigma),
+            Some(_) | None => Ok(latents),
         };
         for (done, pair) in (0..).zip(levels.windows(2)) {
             observer.reach(Site::Step { done, total })?;
             let (sigma, next) = (pair[0], pair[1]);
-            let velocity = self.velocity(&latents, &text, sigma, guided.then_some(request.guidance), observer)?;
+            let input = match told {
+                Some(told) => Tensor::cat(&[&latents, told], 1)?,
+                None => latents.clone(),
+            };
+            let velocity = self.velocity(&input, &text, sigma, guided.then_some(request.guidance), observer)?;
             if let Some(preview) = preview.as_ref().filter(|preview| preview.after == done + 1 && next > 0.0) {
                 (preview.show)(&around(step(&latents, &velocity, sigma, 0.0)?, 0.0)?)?;
             }
@@ -237,7 +249,7 @@ impl Pipeline {
         Ok((latents, truncated))
     }
 
-    /// The velocity of `latents`; with guidance `text` is the empty prompt and the prompt.
+    /// The velocity of latents, with what the model is told beside them; with guidance `text` is the empty prompt and the prompt.
     fn velocity(
         &self,
         latents: &Tensor,
@@ -280,12 +292,19 @@ impl Pipeline {
     }
 
     fn source(&self, region: &Region<'_>, observer: &dyn YieldPoint) -> Result<Source> {
-        let latents = self.vae.encode(&pixels(region.picture, &self.device, self.dtype)?, observer)?;
-        let latents = latents.to_dtype(DType::F32)?;
+        let picture = pixels(region.picture, &self.device, self.dtype)?;
+        let latents = self.vae.encode(&picture, observer)?.to_dtype(DType::F32)?;
         let (_, _, rows, columns) = latents.dims4()?;
         let anew = cells(&region.grown(), region.picture.width() as usize, self.cell as usize);
         let anew: Vec<f32> = anew.into_iter().map(f32::from).collect();
-        Ok(Source { latents, anew: Tensor::from_vec(anew, (1, 1, rows, columns), &self.device)? })
+        let anew = Tensor::from_vec(anew, (1, 1, rows, columns), &self.device)?;
+        let told = self.defaults.only_parts.then(|| -> Result<Tensor> {
+            let cell = self.cell as usize;
+            let kept = anew.affine(-1.0, 1.0)?.upsample_nearest2d(rows * cell, columns * cell)?.to_dtype(self.dtype)?;
+            let rest = self.vae.encode(&picture.broadcast_mul(&kept)?, observer)?.to_dtype(DType::F32)?;
+            Ok(Tensor::cat(&[&anew, &rest], 1)?)
+        });
+        Ok(Source { latents, told: told.transpose()?, anew })
     }
 
     /// Rows and columns of latents of the picture asked for.

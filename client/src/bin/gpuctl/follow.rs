@@ -15,7 +15,10 @@ pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobV
         match job.next().await? {
             Some(Update::Done(view)) => {
                 let text = if let JobState::Done(Outcome::Text { text, .. }) = &view.state { Some(text) } else { None };
-                let rest = text.map_or_else(|| written.stop().to_owned(), |text| written.end(text));
+                let rest = match text {
+                    Some(text) => written.end(text),
+                    None => written.stop().to_owned(),
+                };
                 if !rest.is_empty() {
                     progress.make_way().map_or(Ok(()), |output| output.bytes(rest.as_bytes()))?;
                 }
