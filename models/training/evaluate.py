@@ -258,46 +258,45 @@ def pasted(rows, made):
     return torch.where(regions(rows)[:, None], made, world.render([before for before, _ in rows]).float() / 255)
 
 
-def repainted(pipeline, rows, first_seed):
-    """The pictures of rows of scenes (before, after) with the first shape's region painted anew. Masks are made of whole latents, as
-    the engine makes them: of any other, diffusers asks one pixel of each latent alone.
-    """
-    made = pipeline(
-        prompt=[world.article(after[0].name) for _, after in rows],
-        image=world.render([before for before, _ in rows]).float() / 255,
-        mask_image=F.interpolate(painter.cells(regions(rows)), scale_factor=painter.CELL),
+def painted(pipeline, scenes, pictures, mask, first_seed):
+    """The pictures with what is inside of the mask painted anew, as the first shape of each scene."""
+    return pipeline(
+        prompt=[world.article(shapes[0].name) for shapes in scenes],
+        image=pictures,
+        mask_image=mask,
         strength=1.0,
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE,
-        generator=[torch.Generator().manual_seed(first_seed + i) for i in range(len(rows))],
+        generator=[torch.Generator().manual_seed(first_seed + i) for i in range(len(scenes))],
         height=world.SIZE,
         width=world.SIZE,
         output_type="pt",
     ).images
-    return pasted(rows, made)
+
+
+def repainted(pipeline, rows, first_seed):
+    """The pictures of rows of scenes (before, after) with the first shape's region painted anew. Masks are made of whole latents, as
+    the engine makes them: of any other, diffusers asks one pixel of each latent alone.
+    """
+    before = world.render([before for before, _ in rows]).float() / 255
+    mask = F.interpolate(painter.cells(regions(rows)), scale_factor=painter.CELL)
+    return pasted(rows, painted(pipeline, [after for _, after in rows], before, mask, first_seed))
 
 
 @torch.no_grad()
 def sd3(folder):
     third = {"text_encoder_3": None, "tokenizer_3": None}
-    from_text = StableDiffusion3Pipeline.from_pretrained(folder, torch_dtype=torch.float32, **third)
-    pipeline = StableDiffusion3InpaintPipeline(**from_text.components)
-    for each in (from_text, pipeline):
-        each.set_progress_bar_config(disable=True)
+    loaded = StableDiffusion3Pipeline.from_pretrained(folder, torch_dtype=torch.float32, **third)
+    pipeline = StableDiffusion3InpaintPipeline(**loaded.components)
+    pipeline.set_progress_bar_config(disable=True)
     rng = random.Random(40_000)
     asked = [[world.Shape(kind, color, 0, 0, 0)] for kind in world.KINDS for color in world.COLORS] * (REPAINTS // 24)
     pictures = []
     for at in range(0, len(asked), BATCH):
         part = asked[at : at + BATCH]
-        pictures += from_text(
-            prompt=[world.article(shapes[0].name) for shapes in part],
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
-            generator=[torch.Generator().manual_seed(at + i) for i in range(len(part))],
-            height=world.SIZE,
-            width=world.SIZE,
-            output_type="pt",
-        ).images
+        # Everything is region, so that it works with transformers that paint regions only, too.
+        whole = torch.ones(len(part), 1, world.SIZE, world.SIZE)
+        pictures += painted(pipeline, part, torch.full((len(part), 3, world.SIZE, world.SIZE), 0.5), whole, at)
     shown = [checker.shows(picture, shapes) for picture, shapes in zip(pictures, asked)]
     scores = {"single_exact": split(shown, [world.held_out(shapes) for shapes in asked])}
     for form, change in (("recolor", recolored), ("replace", rekinded)):
