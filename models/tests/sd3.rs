@@ -36,7 +36,7 @@ fn values_that_are_not_implemented_are_named() {
         (second, "max_position_embeddings", json!(0)),
         (transformer, "patch_size", json!(0)),
         (transformer, "sample_size", json!(0)),
-        (transformer, "in_channels", json!(33)),
+        (transformer, "in_channels", json!(32)),
         (transformer, "out_channels", json!(8)),
         (transformer, "pooled_projection_dim", json!(13)),
         (transformer, "joint_attention_dim", json!(19)),

@@ -284,7 +284,13 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_the_known_ones() {
         let said = survey(&shipped(), "flux9", None, None).unwrap_err().to_string();
-        for known in ["\"flux9\"", "clip-tiny, flux2-klein-tiny, owlv2-tiny, sam2-tiny, sd3-tiny, vilt-tiny in ", "models/weights", "flux2-klein-9b", "--models"] {
+        for known in [
+            "\"flux9\"",
+            "clip-tiny, flux2-klein-tiny, owlv2-tiny, sam2-tiny, sd3-tiny, vilt-tiny in ",
+            "models/weights",
+            "flux2-klein-9b",
+            "--models",
+        ] {
             assert!(said.contains(known), "{said}");
         }
         let said = survey(&[], "x", None, None).unwrap_err().to_string();

@@ -213,7 +213,8 @@ impl Pipeline {
         let text = if guided { Text::batch(&[self.reader.read("", observer)?.0, text])? } else { text };
         let region = request.canvas.region();
         if self.defaults.only_parts && region.is_none() {
-            let reason = "the model makes parts of pictures anew, and no pictures of its own; give it a picture and a mask";
+            let reason =
+                "the model makes parts of pictures anew, and no pictures of its own; give it a picture and a mask";
             return Err(Error::Input(reason.to_owned()));
         }
         let source = region.map(|region| self.source(region, observer)).transpose()?;

@@ -113,7 +113,7 @@ async fn show(client: &Client, job: JobId, output: &Output) -> Result<(), Failur
         return output.document(&document);
     }
     output.text(&render::job::full(&view))?;
-    stages.iter().filter_map(render::job::stage).try_for_each(|line| output.text(&line))
+    stages.iter().filter_map(render::asked::stage).try_for_each(|line| output.text(&line))
 }
 
 async fn history(client: &Client, ids: Vec<JobId>, limit: u32, output: &Output) -> Result<(), Failure> {

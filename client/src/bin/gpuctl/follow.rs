@@ -6,7 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::render::growing::Growing;
 use crate::render::progress::Progress;
-use crate::render::{clean, job, reflection, table};
+use crate::render::{asked, clean, job, reflection, table};
 
 /// Shows a job's progress until it has ended, and a text as it comes; how the job then is.
 pub(crate) async fn follow(job: &mut Job, mut progress: Progress) -> Result<JobView, Failure> {
@@ -79,7 +79,7 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
         },
         Outcome::Found(found) => match found.as_slice() {
             [] => output.note(&format!("job {id} found nothing of the kind; --threshold asks it to be less sure")),
-            found => output.text(&job::found(found))?,
+            found => output.text(&asked::found(found))?,
         },
         Outcome::Mask { inside: 0, .. } => output.note(&format!("job {id} found nothing there that stands out")),
         Outcome::Mask { .. } => {}

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gpusched_client::shared::{Activity, Bytes, EditSpec, EditStep, Found, InpaintSpec, StageView, Usage};
-use gpusched_client::{FailureKind, ImageSpec, JobState, JobView, Outcome, Task};
+use gpusched_client::shared::{Activity, Bytes, EditStep, Found, Usage};
+use gpusched_client::{FailureKind, JobState, JobView, Outcome};
 
+use super::asked;
 use super::reflection::{self, budget, phase, round};
 use super::units::{ago, moment, span};
 use super::{clean, fields, shorten, table};
@@ -108,36 +109,6 @@ pub(crate) fn step(at: EditStep) -> String {
     format!("{at} ({}/{})", at.number(), EditStep::ALL.len())
 }
 
-/// What came of a stage of an edit, in a line; nothing where the edit itself says it.
-pub(crate) fn stage(stage: &StageView) -> Option<String> {
-    let took = micros(stage.run_us);
-    let model = clean(stage.spec.model.as_deref().unwrap_or("-"));
-    let said = match stage.outcome.as_ref()? {
-        Outcome::Found(found) => match found.as_slice() {
-            [] => "found nothing".to_owned(),
-            [best, rest @ ..] => {
-                let more = if rest.is_empty() { String::new() } else { format!(", and {} less sure of", rest.len()) };
-                format!("found it at {}, sure to {:.2}{more}", best.area, best.score)
-            }
-        },
-        Outcome::Mask { inside, size, score, .. } => format!("{inside} of {size} pixels are of it, sure to {score:.2}"),
-        Outcome::Image { .. } => "made them anew".to_owned(),
-        Outcome::Answers(_)
-        | Outcome::Text { .. }
-        | Outcome::Score(_)
-        | Outcome::Failed { .. }
-        | Outcome::Cancelled
-        | Outcome::Expired { .. } => return None,
-    };
-    Some(format!("{} ({model}, {took}): {said}", stage.role.word()))
-}
-
-/// What was found, as a table.
-pub(crate) fn found(found: &[Found]) -> String {
-    let rows = found.iter().map(|Found { area, score }| vec![area.to_string(), format!("{score:.3}")]).collect();
-    table(&["AREA", "SCORE"], rows)
-}
-
 /// What a lane does for a job.
 pub(crate) fn running(activity: Activity, parked: bool) -> String {
     let doing = match activity {
@@ -157,7 +128,7 @@ pub(crate) fn full(job: &JobView) -> String {
         ("model", job.spec.model.as_deref().map_or_else(|| "not chosen yet".to_owned(), clean)),
         ("class", clean(&job.class)),
     ];
-    asked(&job.spec.task, &mut lines);
+    asked::asked(&job.spec.task, &mut lines);
     if job.spec.priority != 0 {
         lines.push(("priority", job.spec.priority.to_string()));
     }
@@ -191,9 +162,9 @@ pub(crate) fn full(job: &JobView) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-type Lines = Vec<(&'static str, String)>;
+pub(super) type Lines = Vec<(&'static str, String)>;
 
-fn micros(us: u64) -> String {
+pub(super) fn micros(us: u64) -> String {
     span(Duration::from_micros(us))
 }
 
@@ -209,57 +180,6 @@ fn usage(usage: &Usage, lines: &mut Lines) {
     if usage.peak_bytes > 0 {
         lines.push(("memory", format!("{} at most, beside the model", Bytes(usage.peak_bytes))));
     }
-}
-
-fn asked(task: &Task, lines: &mut Lines) {
-    match task {
-        Task::Txt2Img(image) | Task::Img2Img(image) => picture(image, lines),
-        Task::Inpaint(InpaintSpec { image, grow }) => {
-            picture(image, lines);
-            lines.extend(grow.map(|grow| ("grown by", format!("{grow} pixels"))));
-        }
-        Task::Vqa(vqa) => lines.push(("question", clean(&vqa.question))),
-        Task::Detect(detect) => {
-            lines.push(("looks for", clean(&detect.query)));
-            lines.extend(detect.threshold.map(|threshold| ("threshold", threshold.to_string())));
-        }
-        Task::Segment(segment) => {
-            lines.extend(segment.area.map(|area| ("area", area.to_string())));
-            lines.extend(segment.points.iter().map(|point| {
-                (if point.inside { "inside" } else { "outside" }, format!("{:.0},{:.0}", point.x, point.y))
-            }));
-        }
-        Task::Edit(edit) => edited(edit, lines),
-        Task::Analyze(analyze) => {
-            lines.push(("prompt", clean(&analyze.prompt)));
-            lines.extend(analyze.max_tokens.map(|tokens| ("tokens", format!("{tokens} at most"))));
-        }
-        Task::Score(score) => lines.push(("text", clean(&score.text))),
-    }
-}
-
-fn edited(edit: &EditSpec, lines: &mut Lines) {
-    lines.push(("asks to", clean(&edit.instruction)));
-    let texts = [
-        ("looks for", &edit.target),
-        ("prompt", &edit.prompt),
-        ("detector", &edit.detector),
-        ("segmenter", &edit.segmenter),
-    ];
-    lines.extend(texts.into_iter().filter_map(|(name, text)| Some((name, clean(text.as_deref()?)))));
-    lines.extend(edit.threshold.map(|threshold| ("threshold", threshold.to_string())));
-    lines.extend(edit.grow.map(|grow| ("grown by", format!("{grow} pixels"))));
-    lines.extend(edit.steps.map(|steps| ("steps", steps.to_string())));
-    lines.extend(edit.seed.map(|seed| ("seed", seed.to_string())));
-    lines.extend(edit.guidance.map(|guidance| ("guidance", guidance.to_string())));
-}
-
-fn picture(image: &ImageSpec, lines: &mut Lines) {
-    lines.push(("prompt", clean(&image.prompt)));
-    lines.extend(image.size.map(|size| ("size", size.to_string())));
-    lines.extend(image.steps.map(|steps| ("steps", steps.to_string())));
-    lines.extend(image.seed.map(|seed| ("seed", seed.to_string())));
-    lines.extend(image.guidance.map(|guidance| ("guidance", guidance.to_string())));
 }
 
 fn result(outcome: &Outcome, lines: &mut Lines) {

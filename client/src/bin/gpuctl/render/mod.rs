@@ -1,5 +1,6 @@
 //! What things look like. Pure: values in, text out (but for [`progress`], which draws).
 
+pub(crate) mod asked;
 pub(crate) mod explain;
 pub(crate) mod growing;
 pub(crate) mod history;
