@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gpusched_core::program::Program;
 use gpusched_core::{EndedPart, Measurement};
 use gpusched_shared::{BlobHash, FailureKind, JobId, Outcome};
 use rusqlite::params;
@@ -85,7 +86,8 @@ impl Store {
         unfinished: &mut [Recovering],
         mut damages: BTreeMap<JobId, RowError>,
     ) -> Result<(), Fault> {
-        for job in unfinished.iter_mut().filter(|job| job.record.spec.reflect.is_some()) {
+        let has_stages = |job: &&mut Recovering| job.record.part.is_none() && Program::of(&job.record.spec).is_some();
+        for job in unfinished.iter_mut().filter(has_stages) {
             match self.ended_parts(job.record.id)? {
                 Ok(ended) => job.ended = ended,
                 Err(e) => drop(damages.insert(job.record.id, e)),

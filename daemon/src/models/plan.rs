@@ -7,7 +7,9 @@ use gpusched_core::policy::admission::Demand;
 use gpusched_core::{Catalog, ModelId, Picture};
 use gpusched_engine::survey::{Quant, Quantised, Source, Survey};
 use gpusched_shared::spec::MAX_IMAGE_PIXELS;
-use gpusched_shared::{BlobHash, BlobRef, Declared, ImageSpec, JobSpec, Rejection, Size, Task, VqaSpec};
+use gpusched_shared::{
+    BlobHash, BlobRef, Declared, ImageSpec, InpaintSpec, JobSpec, Rejection, Size, Task, TaskKind, VqaSpec,
+};
 use serde_json::{Value, json};
 
 /// Types of quantisation that are advised.
@@ -202,11 +204,20 @@ fn demand(catalog: &Catalog, size: Option<Size>) -> Result<(Size, Demand), Rejec
         let spec = JobSpec::new(Task::Vqa(VqaSpec { question: "what is this?".to_owned(), top: 1 }));
         (spec, vec![Picture { blob, pixels: pixels(size) }], size)
     } else {
-        let spec = JobSpec::new(Task::Txt2Img(ImageSpec { size, ..ImageSpec::new("a picture") }));
-        spec.validate(0)?;
+        let image = ImageSpec::new("a picture");
+        let makes_whole = catalog.models().iter().any(|model| model.tasks.contains(&TaskKind::Txt2Img));
+        let (task, inputs) = if makes_whole {
+            (Task::Txt2Img(ImageSpec { size, ..image }), 0)
+        } else {
+            // Parts of a picture are made in its size; the mask is the second picture.
+            (Task::Inpaint(InpaintSpec { image, grow: None }), 2)
+        };
+        let spec = JobSpec::new(task);
+        spec.validate(inputs)?;
         let spec = catalog.resolve(spec, 0)?;
-        let size = spec.task.size();
-        (spec, Vec::new(), size.unwrap_or(LOOKED_AT))
+        let size = spec.task.size().or(size).unwrap_or(LOOKED_AT);
+        let blob = BlobRef { hash: BlobHash::of(&[]), bytes: 0 };
+        (spec, vec![Picture { blob, pixels: pixels(size) }; inputs], size)
     };
     let shape = Shape::of(ModelId(0), &spec, &pictures);
     // In a partition without bound, for what is measured there is nothing here.

@@ -290,7 +290,8 @@ impl Observer {
 
     /// How a check came out, or else how its stage ended.
     fn tell_check(&self, scheduler: &Scheduler, story: &Story, part: Part) {
-        let Some(end) = story.end.as_ref().filter(|_| part.role != Role::Image) else { return };
+        let is_check = matches!(part.role, Role::Check(_) | Role::Glance(_));
+        let Some(end) = story.end.as_ref().filter(|_| is_check) else { return };
         match scheduler.checked(part).filter(|checked| checked.answer.is_some()) {
             Some(checked) => {
                 self.metrics.checked(checked.passed);

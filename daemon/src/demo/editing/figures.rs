@@ -56,7 +56,7 @@ pub(super) struct Figures {
     pub(super) beside: Beside,
 }
 
-/// What edits by stages came to in a partition that holds one model at a time.
+/// What edits by stages came to in a partition that cannot hold all models.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Swap {
     pub(super) cap_bytes: u64,

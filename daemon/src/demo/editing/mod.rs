@@ -1,5 +1,5 @@
 //! `gpuschedd experiment edit`: the same edits by stages (detection, segmentation, inpainting) and by FLUX.2 alone, one after the
-//! other in private daemons, each picture judged by its pixels; then by stages again in a partition that holds one model at a time,
+//! other in private daemons, each picture judged by its pixels; then by stages again in a partition that cannot hold all models,
 //! and both ways once more with questions beside them.
 
 mod beside;

@@ -125,7 +125,7 @@ impl Summary {
         let swap = &self.swap;
         let only = |way: Way, text: String| move |f: &Figures| if f.way == way { text.clone() } else { "-".to_owned() };
         let cap = format!("{} of {}", Bytes(swap.peak_bytes), Bytes(swap.cap_bytes));
-        row("peak memory, one model at a time".to_owned(), &only(Way::Pipeline, cap));
+        row("peak memory, not all models fitting".to_owned(), &only(Way::Pipeline, cap));
         row("  latency then, median".to_owned(), &only(Way::Pipeline, ms(swap.latency_ms)));
         row("  cost of swapping".to_owned(), &only(Way::Pipeline, ms(swap.cost_ms)));
         row(
@@ -219,7 +219,7 @@ impl Summary {
             goal(&name, measured, db.is_none_or(|db| db >= OUTSIDE_DB))?;
         }
         let Swap { made, edits, .. } = self.swap;
-        goal("pipeline: edits made with one model at a time", format!("{made} of {edits}"), made == edits)
+        goal("pipeline: edits made where not all models fit", format!("{made} of {edits}"), made == edits)
     }
 }
 
