@@ -91,7 +91,9 @@ fn tell(view: &JobView, outcome: &Outcome, output: &Output) -> Result<(), Failur
                 ));
             }
             if !complete {
-                output.note(&format!("cut short after {tokens} tokens; --max-tokens allows more"));
+                output.note(&format!(
+                    "cut short after {tokens} tokens: as --max-tokens says, or all that the model has room for"
+                ));
             }
         }
         Outcome::Score(score) => output.text(&format!("{score:.4}"))?,

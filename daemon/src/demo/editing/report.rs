@@ -173,7 +173,7 @@ impl Summary {
         }
         let swap = &self.swap;
         findings.push(format!(
-            "with one model in memory at a time the pipeline needs {} instead of {}, and takes {} instead of {} for an edit",
+            "where not all models fit the pipeline needs {} instead of {}, and takes {} instead of {} for an edit",
             Bytes(swap.peak_bytes),
             Bytes(pipeline.peak_bytes),
             ms(swap.latency_ms),
