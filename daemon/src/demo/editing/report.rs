@@ -299,15 +299,16 @@ mod tests {
             figures(Way::Flux2, 100.0, &["edit"]),
         ];
         let summary = Summary { machine: "a machine".to_owned(), ways, parts: vec![parts(3, 6), parts(1, 3)], swap };
-        let text = summary.text();
+        // Whatever the width of the columns.
+        let text = summary.text().split_whitespace().collect::<Vec<_>>().join(" ");
         for said in [
             "latency: FLUX.2 alone is better, by 2.00",
             "number of parts: FLUX.2 alone is better, by 2.40",
-            "correct                                              90 of 100              90 of 100",
-            "PSNR outside the region                        nothing changed                31.5 dB",
-            "  loads for an edit                                        3.0                      -",
-            "pipeline: PSNR outside the region >= 35 dB                unchanged: met",
-            "pipeline: question latency beside 10 edits <= 1.3              1.20: met",
+            "correct 90 of 100 90 of 100",
+            "PSNR outside the region nothing changed 31.5 dB",
+            "loads for an edit 3.0 -",
+            "pipeline: PSNR outside the region >= 35 dB unchanged: met",
+            "pipeline: question latency beside 10 edits <= 1.3 1.20: met",
             "needs 28.0 MiB instead of 50.0 MiB, and takes 300.0 ms instead of 200.0 ms",
         ] {
             assert!(text.contains(said), "{said}\n{text}");
