@@ -140,10 +140,7 @@ impl Rig {
 /// The files that come with a stage.
 pub(crate) fn pictures(spec: &JobSpec) -> Vec<OwnedFd> {
     let samples = || File::open(weights().join("flux2-klein-tiny/samples.png")).expect("it is there").into();
-    match &spec.task {
-        Task::Txt2Img(_) => Vec::new(),
-        Task::Img2Img(_) | Task::Vqa(_) => vec![samples()],
-    }
+    (0..*spec.task.pictures().start()).map(|_| samples()).collect()
 }
 
 pub(crate) fn txt2img(side: u32, steps: u32) -> JobSpec {
