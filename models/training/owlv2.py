@@ -19,6 +19,24 @@ THINGS = NAMES + list(KINDS) + [f"{color} shape" for color in COLORS] + ["shape"
 FORMS = ("{}", "a {}", "the {}", "a photo of a {}")
 
 
+def initialise(model):
+    """Random numbers for a CLIP or an OWLv2, of sizes by which one as small as ours learns fast."""
+    for name, p in model.named_parameters():
+        if "norm" in name or p.ndim == 0:
+            continue
+        if "position" in name or "class_embedding" in name:
+            torch.nn.init.normal_(p, std=0.3)
+        elif p.ndim == 1:
+            torch.nn.init.zeros_(p)
+        elif "token_embedding" in name:
+            torch.nn.init.normal_(p, std=1.0)
+        elif p.ndim == 4:
+            torch.nn.init.normal_(p, std=2 * p[0].numel() ** -0.5)
+        else:
+            half = 0.5 if "out_proj" in name or "fc2" in name else 1.0
+            torch.nn.init.normal_(p, std=half * p.shape[1] ** -0.5)
+
+
 def tokenizer(folder, corpus=(), pad="!"):
     """CLIP's byte pairs: all bytes, all bytes that end a word, what words are made of, two special tokens. The words are those of
     `corpus`, by default of what OWLv2 is asked for.

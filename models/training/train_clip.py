@@ -37,20 +37,7 @@ def build():
     vision = dict(hidden_size=96, intermediate_size=384, num_hidden_layers=4, num_attention_heads=3)
     vision |= dict(image_size=SIZE, patch_size=PATCH)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
-    for name, p in model.named_parameters():
-        if "norm" in name or p.ndim == 0:
-            continue
-        if "position" in name or "class_embedding" in name:
-            torch.nn.init.normal_(p, std=0.3)
-        elif p.ndim == 1:
-            torch.nn.init.zeros_(p)
-        elif "token_embedding" in name:
-            torch.nn.init.normal_(p, std=1.0)
-        elif p.ndim == 4:
-            torch.nn.init.normal_(p, std=2 * p[0].numel() ** -0.5)
-        else:
-            half = 0.5 if "out_proj" in name or "fc2" in name else 1.0
-            torch.nn.init.normal_(p, std=half * p.shape[1] ** -0.5)
+    owlv2.initialise(model)
     return model
 
 

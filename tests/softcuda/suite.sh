@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
+# As the caller builds the workspace, so that the daemon is not built once more.
+workspace=(-u CARGO_TARGET_DIR -u CARGO_INCREMENTAL)
+[ -z "${CARGO_INCREMENTAL-}" ] || workspace+=("CARGO_INCREMENTAL=$CARGO_INCREMENTAL")
 export CARGO_TARGET_DIR=$root/target/softcuda CARGO_INCREMENTAL=0
 chosen=("$@")
 
@@ -51,7 +54,7 @@ step "lints" cargo clippy "${candle[@]}" --all-targets -- -D warnings
 engine=(--locked --manifest-path daemon/engine/cuda/Cargo.toml)
 program=$CARGO_TARGET_DIR/debug/gpusched-engine-cuda
 daemon() {
-    env -u CARGO_TARGET_DIR -u CARGO_INCREMENTAL GPUSCHED_CUDA_ENGINE="$program" \
+    env "${workspace[@]}" GPUSCHED_CUDA_ENGINE="$program" \
         cargo test --workspace --test e2e cuda:: -- --nocapture
 }
 

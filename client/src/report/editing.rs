@@ -3,9 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::page::{POLICY, STYLE};
+use super::page::document;
 
 /// What the page shows.
 #[derive(Debug, Clone, Default)]
@@ -52,36 +52,23 @@ const RINGS: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 
 /// The page as an HTML file.
 pub fn page(edits: &Edits) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "gpusched: " (edits.title) }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        header { h1 { (edits.title) } p { (edits.subtitle) } }
+        main {
+            section {
+                h2 { "Comparison" }
+                (table(edits))
+                ul { @for finding in &edits.findings { li { (finding) } } }
             }
-            body {
-                header { h1 { (edits.title) } p { (edits.subtitle) } }
-                main {
-                    section {
-                        h2 { "Comparison" }
-                        (table(edits))
-                        ul { @for finding in &edits.findings { li { (finding) } } }
-                    }
-                    section {
-                        h2 { "By the better of the two" }
-                        p.note { "Outside is better: each axis is the better way's figure by this way's, or the other way round." }
-                        (radar(edits))
-                    }
-                    section { h2 { "Edits" } (gallery(&edits.examples)) }
-                }
+            section {
+                h2 { "By the better of the two" }
+                p.note { "Outside is better: each axis is the better way's figure by this way's, or the other way round." }
+                (radar(edits))
             }
+            section { h2 { "Edits" } (gallery(&edits.examples)) }
         }
     };
-    page.into_string()
+    document(&edits.title, &body)
 }
 
 fn table(edits: &Edits) -> Markup {

@@ -6,16 +6,36 @@ use super::record::Record;
 use super::words::{count, instant, span};
 use super::{ReportError, published, sections, tables};
 
-pub(super) const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 /// No scripts, no network: the browser is told so, too.
-pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The report as an HTML file. How large it gets is bounded, whatever the record has.
 ///
 /// # Errors
 /// [`ReportError::Chart`], which is a mistake of this program.
 pub fn html(record: &Record) -> Result<String, ReportError> {
+    let body = html! {
+        (head(record))
+        main {
+            (sections::lanes(record)?)
+            div.row {
+                (sections::latency(record)?)
+                (sections::stages(record)?)
+                (sections::outcomes(record)?)
+            }
+            (sections::memory(record)?)
+            (sections::reflection(record)?)
+            (published::section(record))
+            (tables::left_out(record))
+        }
+    };
+    Ok(document(&record.title, &body))
+}
+
+/// The file of a page of this title.
+pub(super) fn document(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -24,27 +44,13 @@ pub fn html(record: &Record) -> Result<String, ReportError> {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "gpusched: " (record.title) }
+                title { "gpusched: " (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                (head(record))
-                main {
-                    (sections::lanes(record)?)
-                    div.row {
-                        (sections::latency(record)?)
-                        (sections::stages(record)?)
-                        (sections::outcomes(record)?)
-                    }
-                    (sections::memory(record)?)
-                    (sections::reflection(record)?)
-                    (published::section(record))
-                    (tables::left_out(record))
-                }
-            }
+            body { (body) }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 fn head(record: &Record) -> Markup {
